@@ -1,0 +1,58 @@
+# grayfed. `make demo` shows it, `make test` proves it; `make help` lists the rest.
+
+# 1.26.8 and older have a remotely crashable HTTP/2 server.
+export GOTOOLCHAIN := go1.26.11
+export CGO_ENABLED := 0
+
+VERSION    ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+BIN        := bin/grayfed
+LDFLAGS    := -s -w -X main.version=$(VERSION)
+PACKAGES   := ./...
+FUZZTIME   ?= 5s
+DEMO_FLAGS ?=
+BENCH      ?= .
+PEERBENCH_FLAGS ?=
+
+.PHONY: help
+help: ## List the targets
+	@awk -F':.*## ' '/^[a-z][a-z-]*:.*## /{printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build bin/grayfed, one static binary
+	go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/grayfed
+
+.PHONY: demo
+demo: build ## Run three zones on this machine (DEMO_FLAGS='--for 30s' ends by itself)
+	$(BIN) dev $(DEMO_FLAGS)
+
+.PHONY: test
+test: ## Run every test
+	go vet $(PACKAGES)
+	go test -timeout 10m $(PACKAGES)
+
+.PHONY: race
+race: ## Run every test under the race detector (needs a C compiler)
+	@command -v $${CC:-gcc} >/dev/null || { apt-get update -qq && apt-get install -y -qq gcc libc6-dev; }
+	CGO_ENABLED=1 go test -race -short -timeout 20m $(PACKAGES)
+
+.PHONY: lint
+lint: ## Run the linters, pinned in .tools/go.mod
+	go tool -modfile=.tools/go.mod golangci-lint run $(PACKAGES)
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for FUZZTIME each
+	@set -e; for package in $$(go list $(PACKAGES)); do \
+		targets=$$(go test -list '^Fuzz' $$package | grep '^Fuzz' || true); \
+		for target in $$targets; do \
+			echo "$$package $$target"; \
+			go test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $$package; \
+		done; \
+	done
+
+.PHONY: bench
+bench: ## Run the micro benchmarks (BENCH=name narrows)
+	go test -run '^$$' -bench '$(BENCH)' -benchmem $(PACKAGES)
+
+.PHONY: clean
+clean: ## Remove what the targets made
+	rm -rf bin
