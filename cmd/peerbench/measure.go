@@ -1,0 +1,242 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+)
+
+const (
+	proxyReady = 20 * time.Second
+	// An origin is one thread; above this share of a processor it may be what
+	// limits the proxy.
+	originBusy = 0.9
+)
+
+// sample is one measurement of one contestant.
+type sample struct {
+	Round     int           `json:"round"`
+	Requests  int64         `json:"requests"`
+	PerSecond float64       `json:"requests_per_second"`
+	P50       time.Duration `json:"p50_ns"`
+	P99       time.Duration `json:"p99_ns"`
+	CPU       float64       `json:"cpu_us_per_request,omitempty"`        // of the proxy
+	OriginCPU float64       `json:"origin_cpu_us_per_request,omitempty"` // of both origins
+	Memory    memory        `json:"memory"`
+	Errors    int64         `json:"errors"`
+	Foreign   float64       `json:"foreign_cpu"` // share of the machine that others used, 0 to 1
+	Steal     float64       `json:"stolen_cpu"`  // share that the hypervisor gave away, 0 to 1
+	Faults    string        `json:"faults,omitempty"`
+	Notes     []string      `json:"notes,omitempty"`
+}
+
+func (s sample) summary() string {
+	text := fmt.Sprintf("%8.0f requests/s", s.PerSecond)
+	if s.CPU > 0 {
+		text += fmt.Sprintf(", %6.2f us CPU a request", s.CPU)
+	}
+	if s.Faults != "" {
+		text += ", INVALID: " + s.Faults
+	}
+	return text
+}
+
+// measure starts one contestant afresh, checks that it does its job, loads it
+// and ends it. A fresh process each time keeps peak memory per measurement,
+// leaves nothing of the others running, and averages over process layouts.
+func (b *bench) measure(ctx context.Context, c contestant, connections int) (s sample, err error) {
+	target, pid := b.stable.addr, 0
+	var p *proxy
+	if c.start != nil {
+		if p, err = c.start(ctx); err != nil {
+			return sample{}, err
+		}
+		defer func() { err = errors.Join(err, p.discard()) }()
+		check := func() error { return verify(ctx, p.listen, c.sample) }
+		if err := waitFor(ctx, proxyReady, p.root, check); err != nil {
+			return sample{}, err
+		}
+		target, pid = p.listen, p.root.pid
+	}
+	l := load{URL: "http://" + target.String(), Script: c.script, Connections: connections, Duration: b.settings.Warmup}
+	if l.Duration > 0 {
+		if _, err := drive(ctx, l); err != nil {
+			return sample{}, fmt.Errorf("warm up: %w", err)
+		}
+	}
+
+	l.Duration = b.settings.Duration
+	before, err := b.observe(ctx, pid)
+	if err != nil {
+		return sample{}, err
+	}
+	result, err := drive(ctx, l)
+	if err != nil {
+		return sample{}, err
+	}
+	after, err := b.observe(ctx, pid)
+	if err != nil {
+		return sample{}, err
+	}
+	if p != nil {
+		if err := p.root.alive(); err != nil {
+			return sample{}, err
+		}
+	}
+	return judge(result, before, after, pid != 0, connections), nil
+}
+
+// observation is the state of everything at one moment.
+type observation struct {
+	at      time.Time
+	proxy   usage
+	origins [2]usage
+	self    time.Duration // this process and its ended children: wrk is one
+	machine machineTimes
+	stats   [2]originStats
+}
+
+func (b *bench) observe(ctx context.Context, pid int) (observation, error) {
+	var o observation
+	var err error
+	for i, origin := range []*backend{b.stable, b.canary} {
+		if err := origin.alive(); err != nil {
+			return observation{}, err
+		}
+		if o.stats[i], err = readOriginStats(ctx, origin.addr); err != nil {
+			return observation{}, err
+		}
+	}
+	// Everything that costs anything is done: what follows is read close together.
+	if pid != 0 {
+		if o.proxy, err = treeUsage("/proc", pid); err != nil {
+			return observation{}, err
+		}
+	}
+	for i, origin := range []*backend{b.stable, b.canary} {
+		if o.origins[i], err = treeUsage("/proc", origin.pid); err != nil {
+			return observation{}, err
+		}
+	}
+	if o.self, err = selfCPU(); err != nil {
+		return observation{}, err
+	}
+	if o.machine, err = readMachineTimes(); err != nil {
+		return observation{}, err
+	}
+	o.at = time.Now()
+	return o, nil
+}
+
+// judge makes a sample of a run and what was observed around it.
+func judge(result wrkResult, before, after observation, proxied bool, connections int) sample {
+	s := sample{
+		Requests: result.Requests, PerSecond: result.PerSecond, P50: result.P50, P99: result.P99,
+		Memory: after.proxy.Memory, Errors: result.errors(),
+	}
+	perRequest := func(d time.Duration) float64 {
+		if result.Requests == 0 {
+			return 0
+		}
+		return float64(d) / float64(time.Microsecond) / float64(result.Requests)
+	}
+	proxyCPU := after.proxy.CPU - before.proxy.CPU
+	s.CPU = perRequest(proxyCPU)
+	ours := proxyCPU + after.self - before.self
+	var served, accepted, wrong int64
+	for i := range after.origins {
+		cpu := after.origins[i].CPU - before.origins[i].CPU
+		ours += cpu
+		s.OriginCPU += perRequest(cpu)
+		if wall := after.at.Sub(before.at); wall > 0 && float64(cpu)/float64(wall) > originBusy {
+			s.Notes = append(s.Notes, "an origin was busy all the time and may be what limited requests/s")
+		}
+		served += after.stats[i].Requests - before.stats[i].Requests
+		accepted += after.stats[i].Accepted - before.stats[i].Accepted
+		wrong += after.stats[i].WrongLane - before.stats[i].WrongLane
+	}
+	if total := after.machine.Total - before.machine.Total; total > 0 {
+		s.Foreign = max(0, float64(after.machine.Busy-before.machine.Busy-ours)/float64(total))
+		s.Steal = float64(after.machine.Steal-before.machine.Steal) / float64(total)
+	}
+
+	faults := []string{}
+	if text := result.faults(); text != "" {
+		faults = append(faults, text)
+	}
+	if proxied {
+		if wrong > 0 {
+			faults = append(faults, fmt.Sprintf("%d requests reached the wrong release", wrong))
+		}
+		if served < result.Requests {
+			faults = append(faults, fmt.Sprintf("only %d of %d requests reached an origin", served, result.Requests))
+		}
+		// Each side may open its connections once, and a few more while pools grow.
+		if limit := int64(8*connections + 256); accepted > limit && accepted > served/100 {
+			faults = append(faults, fmt.Sprintf("%d connections to the origins for %d requests: upstream connections are not kept alive", accepted, served))
+		}
+	}
+	s.Faults = strings.Join(faults, "; ")
+	return s
+}
+
+// discard ends a proxy and empties what it logged.
+func (p *proxy) discard() error {
+	err := p.stop()
+	if p.accessLog != "" {
+		// It may hold hundreds of megabytes. Nothing in it means that a row
+		// claims to log and does not.
+		info, statErr := os.Stat(p.accessLog)
+		switch {
+		case statErr != nil:
+			err = errors.Join(err, fmt.Errorf("access log: %w", statErr))
+		case info.Size() == 0:
+			err = errors.Join(err, errors.New("access log is on and nothing was written to it"))
+		default:
+			err = errors.Join(err, os.Truncate(p.accessLog, 0))
+		}
+	}
+	return err
+}
+
+func selfCPU() (time.Duration, error) {
+	text, err := os.ReadFile("/proc/self/stat")
+	if err != nil {
+		return 0, fmt.Errorf("read own times: %w", err)
+	}
+	stat, err := parseStat(string(text))
+	return stat.CPU, err
+}
+
+// readOriginStats asks an origin what it has seen.
+func readOriginStats(ctx context.Context, addr netip.AddrPort) (originStats, error) {
+	var stats originStats
+	err := getJSON(ctx, &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}},
+		"http://"+addr.String()+"/"+statsQuery, &stats)
+	if err != nil {
+		return originStats{}, fmt.Errorf("read the counts of an origin: %w", err)
+	}
+	return stats, nil
+}
+
+func getJSON(ctx context.Context, client *http.Client, target string, into any) error {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+	if err != nil {
+		return err
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = response.Body.Close() }() // it was read to its end
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("GET %s: %s", target, response.Status)
+	}
+	return json.NewDecoder(response.Body).Decode(into)
+}
