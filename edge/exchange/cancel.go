@@ -4,7 +4,8 @@ import "sync"
 
 // Interrupter ends a wait that is under way, from another goroutine: a
 // transport's connection on which a response is awaited. Interrupt may be
-// called more than once and must not block.
+// called more than once, must not block and must not call the exchange back:
+// it runs under the exchange's lock.
 type Interrupter interface {
 	Interrupt()
 }
@@ -22,15 +23,16 @@ type cancellation struct {
 // called at any time between Serve and Done.
 func (c *cancellation) Cancel(cause error) {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.cause != nil {
-		c.mu.Unlock()
 		return
 	}
 	c.cause = cause
-	waiting := c.interrupter
-	c.mu.Unlock()
-	if waiting != nil {
-		waiting.Interrupt()
+	// Under the lock, unlike other calls out: once Await(nil) has returned,
+	// no interruption may still be on its way, because the connection then
+	// serves another exchange.
+	if c.interrupter != nil {
+		c.interrupter.Interrupt()
 	}
 }
 
@@ -42,7 +44,7 @@ func (c *cancellation) Cause() error {
 }
 
 // Await registers what a cancellation interrupts from now on; nil
-// unregisters. When the exchange is cancelled already it registers nothing
+// unregisters, after which w is not interrupted any more. When the exchange is cancelled already it registers nothing
 // and returns the cause.
 func (c *cancellation) Await(w Interrupter) error {
 	c.mu.Lock()

@@ -60,6 +60,10 @@ type Error struct {
 	// Wrote: at least one byte of the request may have reached the endpoint.
 	// While false, the attempt may be repeated for any method.
 	Wrote bool
+	// Reused: the endpoint's connection had carried other exchanges before.
+	// Together with Wrote and no byte of a response this is mostly an
+	// endpoint that closed an idle connection at the wrong moment.
+	Reused bool
 	// Status is what the client is to be told, when this error decides it
 	// (400, 408, 413, 431, ...); 0 otherwise.
 	Status int

@@ -113,7 +113,7 @@ type Body interface {
 	Next() ([]byte, error)
 	// Buffered returns the whole body without consuming it, and true, when
 	// it has been received completely and nothing was pulled yet: such a
-	// body can be sent again after a failed attempt.
+	// body can be sent again after a failed attempt. Trailer is known then.
 	Buffered() ([]byte, bool)
 	// Trailer returns the trailer fields after Next has returned io.EOF; nil
 	// when there are none.
@@ -168,8 +168,9 @@ type Exchange struct {
 	Start time.Time
 	// Interim is nil when the client cannot take interim responses (HTTP/1.0).
 	Interim Interim
-	// State is the handler's own; codecs keep it from one exchange of a
-	// connection to the next, so that a handler can use its memory again.
+	// State is the handler's own; codecs keep it from one use of this
+	// Exchange to the next, of this or another connection, so that a handler
+	// can use its memory again.
 	State any
 
 	// RequestBytes and ResponseBytes count body bytes read from and written
@@ -177,7 +178,28 @@ type Exchange struct {
 	RequestBytes  int64
 	ResponseBytes int64
 
+	kept []Releaser
+
 	cancellation
+}
+
+// Releaser is memory that an exchange's strings are views into.
+type Releaser interface {
+	Release()
+}
+
+// Keep makes r last until the exchange is over: a transport whose response
+// fields are views into a buffer of its own lends the buffer this way.
+func (x *Exchange) Keep(r Releaser) { x.kept = append(x.kept, r) }
+
+// Release gives back what was kept, latest first. The codec calls it after
+// [Handler.Done]; nobody else does.
+func (x *Exchange) Release() {
+	for i := len(x.kept) - 1; i >= 0; i-- {
+		x.kept[i].Release()
+		x.kept[i] = nil
+	}
+	x.kept = x.kept[:0]
 }
 
 // Transport sends an exchange to one endpoint.

@@ -80,15 +80,22 @@ var fieldNames = [fieldCount]string{
 	FieldRateLimitRemaining: "X-RateLimit-Remaining",
 }
 
-// fieldsByLength lists the ids whose name has that many bytes: few enough
-// that a comparison of each beats hashing.
-var fieldsByLength = func() (table [32][]FieldID) {
+// fieldSlots finds the only id a name can have by its length and its outer
+// letters, so that a lookup costs one comparison. A test holds that no two
+// names share a slot.
+var fieldSlots = func() (slots [256]FieldID) {
 	for id := FieldOther + 1; id < fieldCount; id++ {
-		n := len(fieldNames[id])
-		table[n] = append(table[n], id)
+		slots[fieldSlot(fieldNames[id])] = id
 	}
-	return table
+	return slots
 }()
+
+// fieldSlot hashes a name of at least two bytes. Setting 0x20 folds letter
+// case; what else it folds together, the comparison tells apart.
+func fieldSlot(name string) uint8 {
+	n := len(name)
+	return uint8(n) + (name[0] | 0x20) + (name[n-2]|0x20)*9 + (name[n-1] | 0x20)
+}
 
 // String is the spelling the gateway writes.
 func (id FieldID) String() string {
@@ -100,13 +107,12 @@ func (id FieldID) String() string {
 
 // LookupField returns the id of a name in any letter case, or FieldOther.
 func LookupField(name string) FieldID {
-	if len(name) >= len(fieldsByLength) {
+	if len(name) < 2 {
 		return FieldOther
 	}
-	for _, id := range fieldsByLength[len(name)] {
-		if EqualFold(fieldNames[id], name) {
-			return id
-		}
+	id := fieldSlots[fieldSlot(name)]
+	if known := fieldNames[id]; known == name || EqualFold(known, name) {
+		return id
 	}
 	return FieldOther
 }
