@@ -29,13 +29,14 @@ type bench struct {
 	dir       string
 	programs  map[string]string // path by name
 	openFiles int
+	settle    time.Duration // before memory is read, see idleSettle
 	stable    *backend
 	canary    *backend
 }
 
 // newBench checks what the run needs; it starts nothing.
 func newBench(s settings, progress io.Writer) (*bench, error) {
-	b := &bench{settings: s, progress: progress, programs: make(map[string]string)}
+	b := &bench{settings: s, progress: progress, settle: idleSettle, programs: make(map[string]string)}
 	for _, name := range neededPrograms(s) {
 		find := name
 		if name == peerGrayfed {

@@ -113,7 +113,7 @@ func (b *bench) startGrayfed(ctx context.Context, accessLog bool, routes []grayf
 			return nil, err
 		}
 	}
-	stops = append(stops, reg.keepAlive(b.stable, b.canary))
+	stops = append(stops, reg.keepAlive(heartbeatInterval, b.stable, b.canary))
 
 	// The access log goes to the edge's standard output.
 	p := &proxy{listen: j.Listen, root: gateway, stop: stop}
@@ -168,11 +168,11 @@ func (r *registrar) register(ctx context.Context, instance *backend) error {
 
 // keepAlive heartbeats the instances until the returned function is called. A
 // heartbeat that fails shows as failing requests, so nothing else tells of it.
-func (r *registrar) keepAlive(instances ...*backend) (stop func() error) {
+func (r *registrar) keepAlive(every time.Duration, instances ...*backend) (stop func() error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var done sync.WaitGroup
 	done.Go(func() {
-		ticker := time.NewTicker(heartbeatInterval)
+		ticker := time.NewTicker(every)
 		defer ticker.Stop()
 		for {
 			select {

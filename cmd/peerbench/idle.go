@@ -65,12 +65,15 @@ func (b *bench) measureIdle(ctx context.Context, c contestant) (r idleRow, err e
 	if err != nil {
 		return idleRow{}, err
 	}
-	defer func() { err = errors.Join(err, p.discard()) }()
+	defer func() {
+		_, stopErr := p.discard()
+		err = errors.Join(err, stopErr)
+	}()
 	check := func() error { return verify(ctx, p.listen, pathPrefix+"42") }
 	if err := waitFor(ctx, proxyReady, p.root, check); err != nil {
 		return idleRow{}, err
 	}
-	before, err := settled(ctx, p.root.pid)
+	before, err := b.settled(ctx, p.root.pid)
 	if err != nil {
 		return idleRow{}, err
 	}
@@ -92,7 +95,7 @@ func (b *bench) measureIdle(ctx context.Context, c contestant) (r idleRow, err e
 		}
 		conns = append(conns, conn)
 	}
-	if r.After, err = settled(ctx, p.root.pid); err != nil {
+	if r.After, err = b.settled(ctx, p.root.pid); err != nil {
 		return r, err
 	}
 	if err := p.root.alive(); err != nil {
@@ -114,11 +117,11 @@ func (b *bench) measureIdle(ctx context.Context, c contestant) (r idleRow, err e
 }
 
 // settled waits the settling time and reads memory.
-func settled(ctx context.Context, pid int) (memory, error) {
+func (b *bench) settled(ctx context.Context, pid int) (memory, error) {
 	select {
 	case <-ctx.Done():
 		return memory{}, ctx.Err()
-	case <-time.After(idleSettle):
+	case <-time.After(b.settle):
 	}
 	u, err := treeUsage("/proc", pid)
 	return u.Memory, err

@@ -13,10 +13,16 @@ import (
 	"go.uber.org/goleak"
 )
 
-// TestMain lets the test binary be an origin, as the program is for itself.
+// TestMain lets the test binary be an origin, as the program is for itself, and
+// a stand-in for grayfed.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == originCommand {
-		if err := originMain(os.Args[2:], os.Stdout); err != nil {
+	commands := map[string]func([]string) error{
+		originCommand: func(args []string) error { return originMain(args, os.Stdout) },
+		"dev-etcd":    fakeEtcd,
+		"edge":        fakeEdge,
+	}
+	if len(os.Args) > 1 && commands[os.Args[1]] != nil {
+		if err := commands[os.Args[1]](os.Args[2:]); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}

@@ -1,14 +1,15 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/netip"
 	"os"
-	"strings"
 	"time"
 )
 
@@ -52,12 +53,18 @@ func (s sample) summary() string {
 // leaves nothing of the others running, and averages over process layouts.
 func (b *bench) measure(ctx context.Context, c contestant, connections int) (s sample, err error) {
 	target, pid := b.stable.addr, 0
+	var sent int64 // to warm up
 	var p *proxy
 	if c.start != nil {
 		if p, err = c.start(ctx); err != nil {
 			return sample{}, err
 		}
-		defer func() { err = errors.Join(err, p.discard()) }()
+		defer func() {
+			lines, stopErr := p.discard()
+			if err = errors.Join(err, stopErr); err == nil && p.accessLog != "" {
+				s.logged(lines, sent+s.Requests)
+			}
+		}()
 		check := func() error { return verify(ctx, p.listen, c.sample) }
 		if err := waitFor(ctx, proxyReady, p.root, check); err != nil {
 			return sample{}, err
@@ -66,9 +73,11 @@ func (b *bench) measure(ctx context.Context, c contestant, connections int) (s s
 	}
 	l := load{URL: "http://" + target.String(), Script: c.script, Connections: connections, Duration: b.settings.Warmup}
 	if l.Duration > 0 {
-		if _, err := drive(ctx, l); err != nil {
+		warm, err := drive(ctx, l)
+		if err != nil {
 			return sample{}, fmt.Errorf("warm up: %w", err)
 		}
+		sent = warm.Requests
 	}
 
 	l.Duration = b.settings.Duration
@@ -166,43 +175,71 @@ func judge(result wrkResult, before, after observation, proxied bool, connection
 		s.Steal = float64(after.machine.Steal-before.machine.Steal) / float64(total)
 	}
 
-	faults := []string{}
 	if text := result.faults(); text != "" {
-		faults = append(faults, text)
+		s.fault(text)
 	}
 	if proxied {
 		if wrong > 0 {
-			faults = append(faults, fmt.Sprintf("%d requests reached the wrong release", wrong))
+			s.fault(fmt.Sprintf("%d requests reached the wrong release", wrong))
 		}
 		if served < result.Requests {
-			faults = append(faults, fmt.Sprintf("only %d of %d requests reached an origin", served, result.Requests))
+			s.fault(fmt.Sprintf("only %d of %d requests reached an origin", served, result.Requests))
 		}
 		// Each side may open its connections once, and a few more while pools grow.
 		if limit := int64(8*connections + 256); accepted > limit && accepted > served/100 {
-			faults = append(faults, fmt.Sprintf("%d connections to the origins for %d requests: upstream connections are not kept alive", accepted, served))
+			s.fault(fmt.Sprintf("%d connections to the origins for %d requests: upstream connections are not kept alive", accepted, served))
 		}
 	}
-	s.Faults = strings.Join(faults, "; ")
 	return s
 }
 
-// discard ends a proxy and empties what it logged.
-func (p *proxy) discard() error {
-	err := p.stop()
-	if p.accessLog != "" {
-		// It may hold hundreds of megabytes. Nothing in it means that a row
-		// claims to log and does not.
-		info, statErr := os.Stat(p.accessLog)
-		switch {
-		case statErr != nil:
-			err = errors.Join(err, fmt.Errorf("access log: %w", statErr))
-		case info.Size() == 0:
-			err = errors.Join(err, errors.New("access log is on and nothing was written to it"))
-		default:
-			err = errors.Join(err, os.Truncate(p.accessLog, 0))
+// discard ends a proxy and removes its access log, which may hold hundreds of
+// megabytes. It returns the number of lines that the log had.
+func (p *proxy) discard() (lines int64, err error) {
+	err = p.stop()
+	if p.accessLog == "" {
+		return 0, err
+	}
+	lines, countErr := countLines(p.accessLog)
+	return lines, errors.Join(err, countErr, os.Remove(p.accessLog))
+}
+
+func countLines(path string) (lines int64, err error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return 0, fmt.Errorf("count the access log's lines: %w", err)
+	}
+	defer func() { _ = file.Close() }() // it was only read
+	chunk := make([]byte, 256<<10)
+	for {
+		n, err := file.Read(chunk)
+		lines += int64(bytes.Count(chunk[:n], []byte("\n")))
+		if errors.Is(err, io.EOF) {
+			return lines, nil
+		}
+		if err != nil {
+			return lines, fmt.Errorf("count the access log's lines: %w", err)
 		}
 	}
-	return err
+}
+
+// logged holds the access log of a run against its requests. A log without
+// lines means that a row claims to log and does not; one that drops lines is
+// cheaper than one that does not, which the reader should know.
+func (s *sample) logged(lines, requests int64) {
+	switch {
+	case lines == 0:
+		s.fault("access log is on and nothing was written to it")
+	case lines < requests-requests/1000:
+		s.Notes = append(s.Notes, fmt.Sprintf("the access log lacks %.1f%% of the requests", 100*(1-float64(lines)/float64(requests))))
+	}
+}
+
+func (s *sample) fault(text string) {
+	if s.Faults != "" {
+		s.Faults += "; "
+	}
+	s.Faults += text
 }
 
 func selfCPU() (time.Duration, error) {

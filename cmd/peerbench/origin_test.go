@@ -94,7 +94,7 @@ func TestOriginProcess(t *testing.T) {
 			t.Fatalf("response %d: %v", i, err)
 		}
 		body, err := io.ReadAll(response.Body)
-		if err != nil || len(body) != bodySize || !json.Valid(body) || response.Header.Get("X-Origin") != canaryRelease {
+		if err = errors.Join(err, response.Body.Close()); err != nil || len(body) != bodySize || !json.Valid(body) || response.Header.Get("X-Origin") != canaryRelease {
 			t.Fatalf("response %d: %v, %d bytes, %v", i, err, len(body), response.Header)
 		}
 	}

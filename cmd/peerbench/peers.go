@@ -172,8 +172,12 @@ type backend struct {
 }
 
 func startOrigin(dir, release string) (*backend, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("find this program: %w", err)
+	}
 	p, err := start(command{
-		Name: "origin-" + release, Path: "/proc/self/exe", Dir: dir,
+		Name: "origin-" + release, Path: self, Dir: dir,
 		Args:  []string{originCommand, "-release", release},
 		Death: syscall.SIGKILL, FirstLine: true,
 	})

@@ -125,10 +125,17 @@ func (p *child) end() error {
 func (p *child) alive() error {
 	select {
 	case <-p.exited:
-		return fmt.Errorf("%s ended by itself: %v%s", p.name, p.err, p.tail())
+		return p.death()
 	default:
 		return nil
 	}
+}
+
+func (p *child) death() error {
+	if p.err == nil {
+		return fmt.Errorf("%s ended by itself%s", p.name, p.tail())
+	}
+	return fmt.Errorf("%s ended by itself: %w%s", p.name, p.err, p.tail())
 }
 
 // tail returns the last lines the child printed, for a message.

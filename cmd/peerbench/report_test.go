@@ -159,3 +159,31 @@ func TestJudge(t *testing.T) {
 		t.Errorf("an origin busy for 3.9 of 4 s: notes %v", s.Notes)
 	}
 }
+
+func TestAccessLogIsCounted(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "access.log")
+	if err := os.WriteFile(path, []byte(strings.Repeat("line\n", 100000)+"unfinished"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := &proxy{stop: func() error { return nil }, accessLog: path}
+	lines, err := p.discard()
+	if err != nil || lines != 100000 {
+		t.Fatalf("%d lines, %v", lines, err)
+	}
+	if _, err := os.Stat(path); err == nil {
+		t.Error("the log was left behind")
+	}
+	var full, lacking, empty sample
+	full.logged(lines, 100050)
+	lacking.logged(lines, 200000)
+	empty.logged(0, 200000)
+	if full.Faults != "" || len(full.Notes) != 0 {
+		t.Errorf("a whole log: %+v", full)
+	}
+	if lacking.Faults != "" || len(lacking.Notes) != 1 || !strings.Contains(lacking.Notes[0], "50.0%") {
+		t.Errorf("half a log: %+v", lacking)
+	}
+	if empty.Faults == "" {
+		t.Error("an empty log is no fault")
+	}
+}

@@ -1,0 +1,235 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/netip"
+	"net/url"
+	"os"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// fakeEtcd listens where it is told to, and no more.
+func fakeEtcd(args []string) error {
+	listener, err := net.Listen("tcp", args[3])
+	if err != nil {
+		return err
+	}
+	for {
+		conn, err := listener.Accept()
+		if err != nil {
+			return err
+		}
+		_ = conn.Close()
+	}
+}
+
+// fakeEdge does as much of an edge's work as the benchmark checks for: it takes
+// registrations and forwards to the version that the tag asks for.
+func fakeEdge(args []string) error {
+	config, err := os.ReadFile(args[1])
+	if err != nil {
+		return err
+	}
+	addresses := regexp.MustCompile(`(?m)^  address: (\S+)$`).FindAllStringSubmatch(string(config), -1)
+	if len(addresses) != 2 {
+		return fmt.Errorf("%d addresses in edge.yaml", len(addresses))
+	}
+	log := strings.Contains(string(config), "access: true")
+	var lock sync.Mutex
+	backends := make(map[string]string) // by version
+	var id atomic.Int64
+	data := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		version := r.In.Header.Get(tagHeader)
+		if version != canaryRelease {
+			version = stableRelease
+		}
+		lock.Lock()
+		r.SetURL(&url.URL{Scheme: "http", Host: backends[version]})
+		lock.Unlock()
+		r.Out.Host = r.In.Host
+		r.SetXForwarded()
+		r.Out.Header.Set("X-Real-IP", "127.0.0.1")
+		r.Out.Header.Set("X-Request-ID", fmt.Sprintf("%016d", id.Add(1)))
+		if log {
+			fmt.Println("{}")
+		}
+	}}
+	admin := http.NewServeMux()
+	admin.HandleFunc("PUT /v1/services/{service}/instances/{id}", func(w http.ResponseWriter, r *http.Request) {
+		var instance struct{ Address, Version string }
+		if err := json.NewDecoder(r.Body).Decode(&instance); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		lock.Lock()
+		backends[instance.Version] = instance.Address
+		lock.Unlock()
+	})
+	ended := make(chan error, 2)
+	go func() { ended <- http.ListenAndServe(addresses[0][1], data) }()
+	go func() { ended <- http.ListenAndServe(addresses[1][1], admin) }()
+	return <-ended
+}
+
+// testBench is a bench with running origins and this binary as grayfed.
+func testBench(t *testing.T) *bench {
+	t.Helper()
+	lockThread(t)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bench{
+		settings: settings{Mode: modeIdle, Workers: 2, Idle: 20},
+		progress: &bytes.Buffer{}, dir: t.TempDir(), programs: map[string]string{peerGrayfed: self}, openFiles: 1024,
+	}
+	t.Cleanup(func() {
+		if err := b.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if b.stable, err = startOrigin(b.dir, stableRelease); err != nil {
+		t.Fatal(err)
+	}
+	if b.canary, err = startOrigin(b.dir, canaryRelease); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestGrayfedIsStartedCheckedAndEnded(t *testing.T) {
+	b := testBench(t)
+	ctx := context.Background()
+	p, err := b.startGrayfed(ctx, true, plainRoutes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	check := func() error { return verify(ctx, p.listen, pathPrefix+"42") }
+	if err := waitFor(ctx, 10*time.Second, p.root, check); err != nil {
+		t.Error(err)
+	}
+	lines, err := p.discard()
+	if err != nil || lines < 4 {
+		t.Errorf("%d lines were logged, %v; want one a request", lines, err)
+	}
+	if running(p.root.pid) {
+		t.Error("the edge outlives its end")
+	}
+	if _, err := net.DialTimeout("tcp4", p.listen.String(), time.Second); err == nil {
+		t.Error("the edge still listens")
+	}
+}
+
+// Swapped origins are what a proxy that ignores the tag looks like from both
+// sides.
+func TestVerifyRefusesSwappedReleases(t *testing.T) {
+	b := testBench(t)
+	ctx := context.Background()
+	b.stable.addr, b.canary.addr = b.canary.addr, b.stable.addr
+	p, err := b.startGrayfed(ctx, false, plainRoutes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if _, err := p.discard(); err != nil {
+			t.Error(err)
+		}
+	}()
+	var last error
+	check := func() error {
+		last = verify(ctx, p.listen, pathPrefix+"42")
+		if last != nil && strings.Contains(last.Error(), "reached release") {
+			return nil
+		}
+		return errors.Join(last, errors.New("not the expected refusal"))
+	}
+	if err := waitFor(ctx, 10*time.Second, p.root, check); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestGrayfedThatDoesNotStartIsReported(t *testing.T) {
+	b := testBench(t)
+	b.programs[peerGrayfed] = "/bin/false"
+	if _, err := b.startGrayfed(context.Background(), false, plainRoutes()); err == nil || !strings.Contains(err.Error(), "etcd ended by itself") {
+		t.Errorf("a grayfed that ends at once: %v", err)
+	}
+}
+
+func TestIdleConnectionsAreHeldAndCounted(t *testing.T) {
+	b := testBench(t)
+	r := &report{Mode: modeIdle}
+	b.settings.Only = []string{peerGrayfed}
+	if err := b.idle(context.Background(), r); err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Idle) != 1 || r.Idle[0].Fault != "" || r.Idle[0].Connections != 20 || r.Idle[0].After.Resident <= 0 {
+		t.Errorf("%+v", r.Idle)
+	}
+}
+
+func TestClosedIdleConnectionIsNoticed(t *testing.T) {
+	lockThread(t)
+	o, err := startOrigin(t.TempDir(), stableRelease)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := openIdle(context.Background(), o.addr, 2*idlePerSource)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	if host, _, err := net.SplitHostPort(conn.LocalAddr().String()); err != nil || host != "127.0.0.4" {
+		t.Errorf("connection %d comes from %s, %v", 2*idlePerSource, host, err)
+	}
+	if open, err := stillOpen(conn); err != nil || !open {
+		t.Errorf("open %v, %v", open, err)
+	}
+	if err := o.end(); err != nil {
+		t.Fatal(err)
+	}
+	if open, err := stillOpen(conn); err != nil || open {
+		t.Errorf("after the origin's end: open %v, %v", open, err)
+	}
+}
+
+func TestRegistrarBeatsUntilStopped(t *testing.T) {
+	beats := make(chan string, 100)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case beats <- r.Method + " " + r.URL.Path:
+		default:
+		}
+		if r.Method == http.MethodPut {
+			http.Error(w, "address: not allowed", http.StatusUnprocessableEntity)
+		}
+	}))
+	defer server.Close()
+	reg := &registrar{admin: netip.MustParseAddrPort(server.Listener.Addr().String()), client: &http.Client{}}
+	instance := &backend{child: &child{name: "origin-x"}, addr: netip.MustParseAddrPort("127.0.0.1:1")}
+	stop := reg.keepAlive(time.Millisecond, instance)
+	for range 3 {
+		if got, want := <-beats, "POST /v1/services/user-service/instances/origin-x/heartbeat"; got != want {
+			t.Errorf("beat %q, want %q", got, want)
+		}
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	if err := reg.register(context.Background(), instance); err == nil || !strings.Contains(err.Error(), "address: not allowed") {
+		t.Errorf("a refused registration: %v", err)
+	}
+}
