@@ -77,16 +77,21 @@ func TestOriginProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = conn.Close() }()
-	if err := conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		t.Fatalf("connection is a %T", conn)
+	}
+	if err := errors.Join(tcp.SetReadBuffer(128<<10), conn.SetDeadline(time.Now().Add(5*time.Second))); err != nil {
 		t.Fatal(err)
 	}
-	// One head in two segments, then two requests in one, on one connection;
-	// enough answers that the socket fills and the rest has to wait.
+	// One head in two segments, then many requests in one, and nothing is read
+	// before all are written: the answers fill the socket and have to wait.
 	const many = 3000
-	go func() {
-		_, _ = io.WriteString(conn, taggedGet[:20])
-		_, _ = io.WriteString(conn, taggedGet[20:]+plainGet+strings.Repeat(taggedGet, many))
-	}()
+	for _, part := range []string{taggedGet[:20], taggedGet[20:] + plainGet + strings.Repeat(taggedGet, many)} {
+		if _, err := io.WriteString(conn, part); err != nil {
+			t.Fatal(err)
+		}
+	}
 	reader := bufio.NewReader(conn)
 	for i := range 2 + many {
 		response, err := http.ReadResponse(reader, nil)

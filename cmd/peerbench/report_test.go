@@ -91,6 +91,13 @@ func TestRatioIsOfTheSameRound(t *testing.T) {
 	if r.invalid() != 2 {
 		t.Errorf("%d invalid rows, want 2", r.invalid())
 	}
+	// A round that disturbed one of the two is one ratio of three, no more.
+	base := &row{Name: "nginx", baseline: "nginx", Samples: []sample{testSample(1, 20), testSample(2, 40), testSample(3, 30)}}
+	mine := &row{Name: "grayfed", baseline: "nginx", Samples: []sample{testSample(1, 10), testSample(2, 20), testSample(3, 45)}}
+	finish([]*row{base, mine})
+	if mine.Ratio != 0.5 {
+		t.Errorf("ratio %v with one disturbed round, want 0.5", mine.Ratio)
+	}
 	broken := &row{Name: "nginx", baseline: "nginx", Faults: []string{"1 timeouts"}, Samples: []sample{testSample(1, 20)}}
 	other := &row{Name: "grayfed", baseline: "nginx", Samples: []sample{testSample(1, 10)}}
 	finish([]*row{broken, other})
