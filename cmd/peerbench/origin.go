@@ -14,7 +14,7 @@ import (
 const (
 	originReadSize = 64 << 10
 	originMaxHead  = 64 << 10
-	originMaxOut   = 4 << 20
+	originMaxOut   = 16 << 20
 )
 
 // originMain serves one origin until it is killed. It prints its address on

@@ -86,7 +86,7 @@ func TestOriginProcess(t *testing.T) {
 	}
 	// One head in two segments, then many requests in one, and nothing is read
 	// before all are written: the answers fill the socket and have to wait.
-	const many = 3000
+	const many = 8000
 	for _, part := range []string{taggedGet[:20], taggedGet[20:] + plainGet + strings.Repeat(taggedGet, many)} {
 		if _, err := io.WriteString(conn, part); err != nil {
 			t.Fatal(err)
