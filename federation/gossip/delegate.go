@@ -142,8 +142,9 @@ func (d *delegate) NotifyConflict(existing, other *memberlist.Node) {
 		g.log.Error("two edges have one id", "edge", existing.Name, "address", existing.Address(), "other", other.Address())
 	}
 	if existing.Name == g.opts.Self.ID {
-		// Maybe the other is this edge's dead predecessor; joining again
-		// settles it as soon as its death is known.
+		// Maybe the other is this edge's dead predecessor at another
+		// address; meeting others again settles it once they know its death.
+		g.contested.Store(time.Now().Add(contestedFor).UnixNano())
 		signal(g.kick)
 	}
 }

@@ -50,6 +50,7 @@ type Gossip struct {
 	counters counters
 
 	aliveOthers atomic.Int64
+	contested   atomic.Int64 // until then (Unix ns), another edge may have this edge's id
 
 	queue memberlist.TransmitLimitedQueue // has its own lock
 	list  atomic.Pointer[memberlist.Memberlist]

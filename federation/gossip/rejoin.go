@@ -10,8 +10,13 @@ import (
 	"time"
 )
 
-// rejoinParallel is how many addresses are tried at once.
-const rejoinParallel = 8
+const (
+	// rejoinParallel is how many addresses are tried at once.
+	rejoinParallel = 8
+	// contestedFor is how long an edge keeps asking for its id after it saw
+	// another have it: a predecessor that died is found dead by then.
+	contestedFor = 10 * time.Second
+)
 
 // ProbeTimeoutError says that the probe timeout is shorter than three round
 // trips to a peer, so that probes would fail on a healthy network.
@@ -39,7 +44,10 @@ func (g *Gossip) rejoin(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		pause := t.RejoinMin + time.Duration(g.opts.Rand()*float64(t.RejoinMax-t.RejoinMin))
+		pause := t.RejoinMin
+		if !g.isContested() {
+			pause += time.Duration(g.opts.Rand() * float64(t.RejoinMax-t.RejoinMin))
+		}
 		timer.Reset(pause)
 		select {
 		case <-ctx.Done():
@@ -62,6 +70,9 @@ func (g *Gossip) rejoin(ctx context.Context) error {
 		}
 	}
 }
+
+// isContested reports whether another edge was seen with this one's id lately.
+func (g *Gossip) isContested() bool { return time.Now().UnixNano() < g.contested.Load() }
 
 // joinAbsent tries once every known address where no living edge is, and
 // returns one peer that is too far away, if there is.
@@ -105,8 +116,13 @@ func (g *Gossip) absent(ctx context.Context) []netip.AddrPort {
 	self, _ := netip.ParseAddrPort(g.self.Gossip)
 	skip[self] = struct{}{}
 	var absent []netip.AddrPort
+	contested := g.isContested()
 	for _, p := range g.peers {
 		switch {
+		case p.alive() && contested:
+			// One is enough to tell all.
+			absent = append(absent, p.addr)
+			contested = false
 		case p.alive():
 			skip[p.addr] = struct{}{}
 		case p.edge.Status != "" && p.addr.IsValid():
