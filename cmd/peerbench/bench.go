@@ -194,7 +194,7 @@ func (b *bench) contest(ctx context.Context, r *report, contestants []contestant
 			if s.Faults != "" {
 				rows[i].Faults = append(rows[i].Faults, s.Faults)
 			}
-			b.say("%d connections, round %d/%d, %-14s %s", connections, round+1, b.settings.Rounds, c.name, s.summary())
+			b.say("%d connections, round %d/%d, %-18s %s", connections, round+1, b.settings.Rounds, c.name, s.summary())
 		}
 	}
 	finish(rows)
