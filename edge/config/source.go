@@ -84,6 +84,7 @@ type pathWatch struct {
 	readAt  time.Time
 	content [sha256.Size]byte // of what was read last
 	pending listing           // changed, but not settled yet
+	missing string            // why nothing could be read at the last look
 
 	hash    string // of the set delivered last
 	failure string // the error delivered last, empty since a set
@@ -93,8 +94,7 @@ type pathWatch struct {
 func (w *pathWatch) poll(now time.Time) (settled bool) {
 	found, problem := list(w.path)
 	if problem != nil {
-		w.fail(Problems{*problem})
-		return true
+		return w.fail(Problems{*problem})
 	}
 	same := slices.Equal(found, w.seen)
 	if w.started && same && !w.seen.youngerThan(w.readAt.Add(-racyWindow)) {
@@ -107,26 +107,22 @@ func (w *pathWatch) poll(now time.Time) (settled bool) {
 	}
 	files, problems := readAll(found)
 	if problems != nil {
-		w.fail(problems)
-		return true
+		return w.fail(problems)
 	}
 	again, problem := list(w.path)
 	if problem != nil || !slices.Equal(found, again) {
 		w.pending = again
 		return false
 	}
-	w.pending = nil
+	w.pending, w.missing = nil, ""
 	sum := sumOf(files)
-	changed := !w.started || sum != w.content || w.unread()
+	changed := !w.started || sum != w.content
 	w.started, w.seen, w.readAt, w.content = true, found, now, sum
 	if changed {
 		w.parse(files)
 	}
 	return true
 }
-
-// unread reports whether the last failure was about reading, not content.
-func (w *pathWatch) unread() bool { return w.failure != "" && w.content == [sha256.Size]byte{} }
 
 func (w *pathWatch) parse(files []File) {
 	documents, err := ParseDocuments(files)
@@ -141,11 +137,18 @@ func (w *pathWatch) parse(files []File) {
 	w.deliver(documents, nil)
 }
 
-// fail reports that nothing could be read; the next content is news again.
-func (w *pathWatch) fail(err error) {
-	w.content = [sha256.Size]byte{}
+// fail reports that nothing could be read, once it is so at a second look: a
+// file that is being replaced may be missing for a moment. The next content is
+// news again.
+func (w *pathWatch) fail(err error) (settled bool) {
 	w.seen, w.pending = nil, nil
+	if text := err.Error(); w.started && text != w.missing {
+		w.missing = text
+		return false
+	}
+	w.content = [sha256.Size]byte{}
 	w.failAs(err)
+	return true
 }
 
 func (w *pathWatch) failAs(err error) {

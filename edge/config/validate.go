@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"slices"
 
 	"go.yaml.in/yaml/v3"
@@ -53,7 +54,8 @@ func Validate(paths []string) (*Report, error) {
 
 // join adds an error of this package.
 func (p *Problems) join(err error) {
-	if more, ok := err.(Problems); ok { //nolint:errorlint // decoding returns it unwrapped
+	var more Problems
+	if errors.As(err, &more) {
 		for _, problem := range more {
 			p.add(problem)
 		}
