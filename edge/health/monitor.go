@@ -1,0 +1,522 @@
+// Package health turns probes and what requests experience into evidence on
+// endpoints. Evidence is kept per endpoint, whatever route the requests came
+// by.
+//
+// Requests report to a [Tracker], without locks; what they complete counts from
+// that instant on (see [Tracker.Ejected]). The [Monitor] probes the endpoints
+// of its own zone and those that requests went to in the last minute, moves
+// each endpoint through its states, and tells its sink.
+package health
+
+import (
+	"container/heap"
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/grayfed/grayfed/federation"
+)
+
+const (
+	urgentPause  = 200 * time.Millisecond // between probes asked for by failures
+	flushPause   = 100 * time.Millisecond // how long repeated records gather
+	flushSize    = 512
+	longDown     = 10 // failed probes, then the pause grows
+	longDownMost = 5  // times the interval, at most
+)
+
+// Monitor watches endpoints. Its methods are safe for concurrent use.
+type Monitor struct {
+	opts    Options
+	probe   func(context.Context, *federation.Instance, string) error
+	close   func()
+	metrics *metrics
+	paths   atomic.Pointer[map[string]string] // by service
+	wake    chan struct{}                     // 1-buffered
+	results chan result
+
+	mu       sync.Mutex
+	trackers map[federation.Key]*Tracker // mu
+	waiting  []*Tracker                  // mu; each at most once, so bounded by the trackers
+
+	// What follows belongs to the goroutine of Run.
+	schedule schedule
+	ready    [2][]*Tracker // due and waiting for a slot: well, failing
+	running  [2]int        // probes under way, of the same
+	batch    []federation.HealthRecord
+	urgent   bool      // the batch holds a change
+	batchAt  time.Time // when its first record was put in
+	seq      uint64
+}
+
+type result struct {
+	tracker *Tracker
+	began   time.Time
+	class   int
+	err     error
+}
+
+// NewMonitor checks the options and returns a monitor that does nothing yet.
+func NewMonitor(opts Options) (*Monitor, error) {
+	if opts.Probing.Path == "" {
+		opts.Probing.Path = "/healthz"
+	}
+	opts = opts.withDefaults()
+	if err := opts.validate(); err != nil {
+		return nil, err
+	}
+	m := &Monitor{
+		opts:     opts,
+		wake:     make(chan struct{}, 1),
+		results:  make(chan result, opts.Probing.Concurrency),
+		trackers: make(map[federation.Key]*Tracker),
+		probe:    opts.probe,
+		close:    func() {},
+	}
+	if m.probe == nil {
+		p := newProber(opts.Probing)
+		m.probe, m.close = p.probe, p.close
+	}
+	var err error
+	if m.metrics, err = newMetrics(opts.Registerer, m); err != nil {
+		return nil, fmt.Errorf("register health metrics: %w", err)
+	}
+	return m, nil
+}
+
+// Tracker begins to watch an instance. It neither blocks nor calls out. There is
+// one tracker for an instance and address: the caller keeps it as long as the
+// endpoint lives and closes it then.
+func (m *Monitor) Tracker(i *federation.Instance) *Tracker {
+	t := &Tracker{monitor: m, key: i.Key}
+	t.state.index = -1
+	t.instance.Store(i)
+	m.mu.Lock()
+	m.trackers[i.Key] = t
+	m.mu.Unlock()
+	if i.Zone == m.opts.Zone {
+		m.enqueue(t)
+	}
+	return t
+}
+
+// Update brings facts up to date that may change while an endpoint and its
+// tracker live: its zone and its health path. It takes what a catalog's
+// subscription gives: the names of changed services, or all.
+func (m *Monitor) Update(snap *federation.Snapshot, changed []string, all bool) {
+	if all {
+		changed = snap.Services()
+	}
+	for _, name := range changed {
+		view := snap.Service(name)
+		if view == nil {
+			continue
+		}
+		for _, e := range view.Endpoints {
+			m.update(e.Instance)
+		}
+	}
+}
+
+func (m *Monitor) update(i *federation.Instance) {
+	m.mu.Lock()
+	t := m.trackers[i.Key]
+	m.mu.Unlock()
+	if t == nil {
+		return
+	}
+	was := t.instance.Load()
+	if was.Address != i.Address || was == i {
+		return // its own tracker is made with it
+	}
+	t.instance.Store(i)
+	if was.Zone != i.Zone {
+		m.enqueue(t)
+	}
+}
+
+// SetServicePaths says which path is probed for instances, by service, that
+// declare none.
+func (m *Monitor) SetServicePaths(paths map[string]string) { m.paths.Store(&paths) }
+
+// enqueue has the loop look at a tracker.
+func (m *Monitor) enqueue(t *Tracker) {
+	if !t.queued.CompareAndSwap(false, true) {
+		return
+	}
+	m.mu.Lock()
+	m.waiting = append(m.waiting, t)
+	m.mu.Unlock()
+	select {
+	case m.wake <- struct{}{}:
+	default: // it is awake already
+	}
+}
+
+func (m *Monitor) remove(t *Tracker) {
+	m.mu.Lock()
+	if m.trackers[t.key] == t {
+		delete(m.trackers, t.key)
+	}
+	m.mu.Unlock()
+	m.enqueue(t)
+}
+
+// Run watches until ctx ends, and returns nil once its probes have ended.
+func (m *Monitor) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	defer m.close()
+	defer wg.Wait()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-m.wake:
+			for _, t := range m.takeWaiting() {
+				m.attend(t, time.Now())
+			}
+		case r := <-m.results:
+			m.running[r.class]--
+			m.conclude(r, time.Now())
+		case <-timer.C:
+		}
+		now := time.Now()
+		m.advance(now)
+		m.start(ctx, &wg, now)
+		m.flush(now)
+		timer.Reset(m.untilNext(now))
+	}
+}
+
+func (m *Monitor) takeWaiting() []*Tracker {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	waiting := m.waiting
+	m.waiting = nil
+	return waiting
+}
+
+// attend looks at a tracker that asked for it.
+func (m *Monitor) attend(t *Tracker, now time.Time) {
+	t.queued.Store(false) // before looking: what comes later asks again
+	s := &t.state
+	if t.closed.Load() {
+		m.unlist(t)
+		m.withdraw(t, now)
+		return
+	}
+	if !t.listed.Load() {
+		if !m.cares(t, now) {
+			return
+		}
+		t.listed.Store(true)
+		// A random phase, so that a thousand new endpoints are not probed
+		// at once.
+		s.next = now.Add(time.Duration(m.opts.Rand() * float64(m.opts.Probing.Interval)))
+		m.schedule.put(t, s.next)
+	}
+	if c := cause(t.out.Load()); c != causeNone && s.status != federation.Unhealthy {
+		s.eject(c, &m.opts.Ejection, now)
+		m.metrics.ejected(c)
+		m.changed(t, now)
+	}
+	if t.urgent.Load() && !s.probing {
+		s.next = s.began.Add(urgentPause)
+		if s.next.Before(now) {
+			s.next = now
+		}
+	}
+	m.reschedule(t)
+}
+
+// cares reports whether the endpoint is this edge's to watch: of its zone, in
+// use, or held out by its evidence.
+func (m *Monitor) cares(t *Tracker, now time.Time) bool {
+	return t.instance.Load().Zone == m.opts.Zone || t.state.status == federation.Unhealthy ||
+		t.state.status == federation.Recovering || t.used(now.UnixNano())
+}
+
+// unlist stops watching.
+func (m *Monitor) unlist(t *Tracker) {
+	t.listed.Store(false)
+	m.schedule.remove(t)
+}
+
+// advance handles every tracker whose time has come.
+func (m *Monitor) advance(now time.Time) {
+	for {
+		t := m.schedule.first()
+		if t == nil || m.schedule.times[0].After(now) {
+			return
+		}
+		s := &t.state
+		if !m.cares(t, now) && !s.probing {
+			m.unlist(t)
+			// A request that came meanwhile saw it listed and did not ask.
+			if !t.used(now.UnixNano()) {
+				t.state = state{index: -1, seq: s.seq}
+				continue
+			}
+			t.listed.Store(true)
+		}
+		m.move(t, func() { s.pass(&m.opts, now) }, now)
+		if !s.probing && !s.next.After(now) {
+			s.probing = true
+			class := s.class()
+			m.ready[class] = append(m.ready[class], t)
+		}
+		if s.status != federation.HealthUnknown && now.Sub(s.reported) >= m.opts.RefreshInterval {
+			m.report(t, now)
+		}
+		m.reschedule(t)
+	}
+}
+
+// class separates the endpoints whose last probe failed: they may hold a slot
+// for the whole timeout, so they get half of the slots at most.
+func (s *state) class() int {
+	if s.failures > 0 {
+		return 1
+	}
+	return 0
+}
+
+// start begins the probes that are due, as far as there are slots.
+func (m *Monitor) start(ctx context.Context, wg *sync.WaitGroup, now time.Time) {
+	most := m.opts.Probing.Concurrency
+	for class := range m.ready {
+		for len(m.ready[class]) > 0 && m.running[0]+m.running[1] < most && (class == 0 || m.running[1] < max(most/2, 1)) {
+			t := m.ready[class][0]
+			m.ready[class][0] = nil
+			m.ready[class] = m.ready[class][1:]
+			if t.closed.Load() {
+				continue
+			}
+			if now.Sub(t.state.next) > m.opts.Probing.Interval {
+				m.metrics.late.Add(1)
+			}
+			t.state.began = now
+			t.urgent.Store(false)
+			m.running[class]++
+			instance, path := t.instance.Load(), m.path(t.instance.Load())
+			wg.Go(func() {
+				ctx, cancel := context.WithTimeout(ctx, m.opts.Probing.Timeout)
+				defer cancel()
+				err := m.probe(ctx, instance, path)
+				m.results <- result{tracker: t, began: now, class: class, err: err} // has room for all
+			})
+		}
+		if len(m.ready[class]) == 0 {
+			m.ready[class] = nil
+		}
+	}
+}
+
+func (m *Monitor) path(i *federation.Instance) string {
+	if i.HealthPath != "" {
+		return i.HealthPath
+	}
+	if paths := m.paths.Load(); paths != nil && (*paths)[i.Service] != "" {
+		return (*paths)[i.Service]
+	}
+	return m.opts.Probing.Path
+}
+
+// conclude takes the outcome of a probe.
+func (m *Monitor) conclude(r result, now time.Time) {
+	t := r.tracker
+	s := &t.state
+	s.probing = false
+	m.metrics.probed(r.err == nil)
+	if t.closed.Load() || !t.listed.Load() {
+		return
+	}
+	m.move(t, func() { s.probed(r.err == nil, r.began, &m.opts, now) }, now)
+	pause := m.opts.Probing.Interval
+	if s.failures > longDown {
+		pause *= time.Duration(min(s.failures-longDown+1, longDownMost))
+	}
+	pause = time.Duration(float64(pause) * (0.9 + 0.2*m.opts.Rand()))
+	s.next = r.began.Add(pause)
+	if s.next.Before(now) {
+		s.next = now
+	}
+	if t.urgent.Load() {
+		m.attend(t, now)
+		return
+	}
+	m.reschedule(t)
+}
+
+// move lets the state change and tells of it.
+func (m *Monitor) move(t *Tracker, step func(), now time.Time) {
+	s := &t.state
+	was, percent := s.status, s.percent
+	step()
+	if s.status == was && s.percent == percent {
+		return
+	}
+	if was == federation.Unhealthy {
+		// What put it out is over; it is judged by what comes now.
+		t.window.reset()
+		t.streak.Store(0)
+		t.out.Store(uint32(causeNone))
+	}
+	m.changed(t, now)
+}
+
+// reschedule sets when the tracker is looked at next.
+func (m *Monitor) reschedule(t *Tracker) {
+	s := &t.state
+	if !t.listed.Load() {
+		return
+	}
+	var at time.Time
+	soonest := func(t time.Time) {
+		if at.IsZero() || t.Before(at) {
+			at = t
+		}
+	}
+	if !s.probing {
+		soonest(s.next)
+	}
+	if s.status != federation.HealthUnknown {
+		soonest(s.reported.Add(m.opts.RefreshInterval))
+	}
+	if due := s.due(&m.opts); !due.IsZero() {
+		soonest(due)
+	}
+	if at.IsZero() {
+		m.schedule.remove(t) // its probe's outcome brings it back
+		return
+	}
+	m.schedule.put(t, at)
+}
+
+// untilNext is how long the loop may sleep.
+func (m *Monitor) untilNext(now time.Time) time.Duration {
+	next := time.Hour
+	if m.schedule.first() != nil {
+		next = m.schedule.times[0].Sub(now)
+	}
+	if len(m.batch) > 0 {
+		next = min(next, m.batchAt.Add(flushPause).Sub(now))
+	}
+	return max(next, 0)
+}
+
+// changed records a new judgement, to be told at once.
+func (m *Monitor) changed(t *Tracker, now time.Time) {
+	m.seq++
+	t.state.seq = m.seq
+	m.urgent = true
+	s := &t.state
+	m.opts.Log.Info("endpoint health changed", "endpoint", t.key.String(), "address", t.instance.Load().Address,
+		"status", s.status.String(), "percent", s.percent, "reason", s.cause.reason())
+	m.report(t, now)
+}
+
+// report puts the tracker's record into the batch.
+func (m *Monitor) report(t *Tracker, now time.Time) {
+	s := &t.state
+	if len(m.batch) == 0 {
+		m.batchAt = now
+	}
+	s.reported = now
+	m.batch = append(m.batch, federation.HealthRecord{
+		Subject:     t.key,
+		Observer:    m.opts.Self,
+		Incarnation: m.opts.Incarnation,
+		Seq:         s.seq,
+		Status:      s.status,
+		Percent:     s.percent,
+		Reason:      s.cause.reason(),
+		Received:    now,
+	})
+}
+
+// withdraw takes back what was said of an endpoint that is gone.
+func (m *Monitor) withdraw(t *Tracker, now time.Time) {
+	if t.state.status == federation.HealthUnknown {
+		return
+	}
+	t.state.to(federation.HealthUnknown, 0, causeNone, now)
+	m.seq++
+	t.state.seq = m.seq
+	m.urgent = true
+	m.report(t, now)
+}
+
+// flush gives the batch to the sink when it is due.
+func (m *Monitor) flush(now time.Time) {
+	if len(m.batch) == 0 || !m.urgent && len(m.batch) < flushSize && now.Sub(m.batchAt) < flushPause {
+		return
+	}
+	batch := m.batch
+	m.batch, m.urgent = nil, false
+	m.opts.Sink(batch)
+}
+
+// schedule is a heap of trackers by time; each is in it at most once.
+type schedule struct {
+	times    []time.Time
+	trackers []*Tracker
+}
+
+var _ heap.Interface = (*schedule)(nil)
+
+// Len is for the heap.
+func (s *schedule) Len() int { return len(s.times) }
+
+// Less is for the heap.
+func (s *schedule) Less(i, j int) bool { return s.times[i].Before(s.times[j]) }
+
+// Swap is for the heap.
+func (s *schedule) Swap(i, j int) {
+	s.times[i], s.times[j] = s.times[j], s.times[i]
+	s.trackers[i], s.trackers[j] = s.trackers[j], s.trackers[i]
+	s.trackers[i].state.index, s.trackers[j].state.index = i, j
+}
+
+// Push is for the heap.
+func (s *schedule) Push(x any) {
+	t := x.(*Tracker)
+	t.state.index = len(s.trackers)
+	s.trackers = append(s.trackers, t)
+	s.times = append(s.times, time.Time{})
+}
+
+// Pop is for the heap.
+func (s *schedule) Pop() any {
+	last := len(s.trackers) - 1
+	t := s.trackers[last]
+	s.trackers[last] = nil
+	s.trackers, s.times = s.trackers[:last], s.times[:last]
+	t.state.index = -1
+	return t
+}
+
+func (s *schedule) first() *Tracker {
+	if len(s.trackers) == 0 {
+		return nil
+	}
+	return s.trackers[0]
+}
+
+func (s *schedule) put(t *Tracker, at time.Time) {
+	if t.state.index < 0 {
+		heap.Push(s, t)
+	}
+	s.times[t.state.index] = at
+	heap.Fix(s, t.state.index)
+}
+
+func (s *schedule) remove(t *Tracker) {
+	if t.state.index >= 0 {
+		heap.Remove(s, t.state.index)
+	}
+}
