@@ -1,0 +1,232 @@
+package http1
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+var (
+	errTimeout     = errors.New("timed out")
+	errInterrupted = errors.New("interrupted")
+)
+
+// sock reads and writes one connection without timers: a wait notes until
+// when it may last, and the sweeper ends it. One goroutine reads and one
+// writes at a time.
+type sock struct {
+	nc  net.Conn
+	raw syscall.RawConn // nil: not a plain socket, nc is read and written
+	eng *Engine
+	// index is the engine's.
+	index int
+
+	// readUntil and writeUntil are the engine's times at which a wait ends;
+	// 0 is never, expired that the sweeper has ended it. They are not reset
+	// after each wait: a wait that ends without being expired goes on.
+	readUntil, writeUntil atomic.Int64
+	// stopped: waits end with errInterrupted from now on; stoppedReads: waits
+	// for reading do.
+	stopped, stoppedReads atomic.Bool
+	// newLimit is what rlimit is to become while relimit; 0 for no change.
+	newLimit atomic.Int64
+
+	rp      []byte // where the read under way puts its bytes
+	rn      int
+	rerr    syscall.Errno
+	rlimit  int64 // readUntil for the read under way, once it waits
+	relimit bool  // a limit set from another goroutine counts for it
+	wp      []byte
+	wn      int
+	werr    syscall.Errno
+	widle   time.Duration
+	readFn  func(fd uintptr) bool
+	writeFn func(fd uintptr) bool
+}
+
+func (s *sock) init(nc net.Conn, eng *Engine) {
+	s.nc, s.raw, s.eng = nc, rawConn(nc), eng
+	s.readFn, s.writeFn = s.readable, s.writable
+}
+
+func (s *sock) slot() *int { return &s.index }
+
+// sweep ends waits that have lasted too long.
+func (s *sock) sweep(now int64) {
+	if until := s.readUntil.Load(); until > 0 && now >= until && s.readUntil.CompareAndSwap(until, expired) {
+		s.wakeReader()
+	}
+	if until := s.writeUntil.Load(); until > 0 && now >= until && s.writeUntil.CompareAndSwap(until, expired) {
+		_ = s.nc.SetWriteDeadline(longAgo()) // it fails on a closed connection only
+	}
+}
+
+// wakeReader makes a wait for reading end; one that has no reason to will
+// start again.
+func (s *sock) wakeReader() {
+	_ = s.nc.SetReadDeadline(longAgo()) // it fails on a closed connection only
+}
+
+// limitRead changes the limit of a read that another goroutine waits in.
+func (s *sock) limitRead(until int64) {
+	s.newLimit.Store(until)
+	s.wakeReader()
+}
+
+// interrupt ends this and all later waits.
+func (s *sock) interrupt() {
+	s.stopped.Store(true)
+	_ = s.nc.SetDeadline(longAgo()) // it fails on a closed connection only
+}
+
+func longAgo() time.Time { return time.Unix(1, 0) }
+
+// read reads at least one byte into p; until is when the wait ends, 0 never.
+// Errors are io.EOF, errTimeout, errInterrupted and the socket's own.
+func (s *sock) read(p []byte, until int64) (int, error) {
+	if s.raw == nil {
+		s.rlimit = until
+		for {
+			s.readUntil.Store(s.rlimit)
+			n, err := s.nc.Read(p)
+			if n > 0 || err == nil {
+				return n, nil
+			}
+			if err = s.waitEnded(err, &s.readUntil); err != nil {
+				return 0, err
+			}
+		}
+	}
+	s.rp, s.rlimit = p, until
+	err := s.rawRead(s.readFn)
+	s.rp = nil
+	if err != nil {
+		return 0, err
+	}
+	return s.readResult()
+}
+
+// rawRead runs f as often as the socket is readable until it returns true.
+func (s *sock) rawRead(f func(uintptr) bool) error {
+	for {
+		err := s.raw.Read(f)
+		if err == nil {
+			return nil
+		}
+		if err = s.waitEnded(err, &s.readUntil); err != nil {
+			return err
+		}
+	}
+}
+
+func (s *sock) readResult() (int, error) {
+	if s.rerr != 0 {
+		return 0, s.rerr
+	}
+	if s.rn == 0 {
+		return 0, io.EOF
+	}
+	return s.rn, nil
+}
+
+func (s *sock) readable(fd uintptr) bool {
+	s.rn, s.rerr = sysRecv(fd, s.rp)
+	if s.rerr == syscall.EAGAIN {
+		s.readUntil.Store(s.rlimit)
+		return false
+	}
+	return true
+}
+
+// write writes all of p; idle is how long it may go without progress.
+func (s *sock) write(p []byte, idle time.Duration) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if s.raw == nil {
+		return s.writeConn(p, idle)
+	}
+	s.wp, s.wn, s.werr, s.widle = p, 0, 0, idle
+	for {
+		err := s.raw.Write(s.writeFn)
+		if err == nil {
+			break
+		}
+		if err = s.waitEnded(err, &s.writeUntil); err != nil {
+			s.wp = nil
+			return s.wn, err
+		}
+	}
+	s.wp = nil
+	if s.werr != 0 {
+		return s.wn, s.werr
+	}
+	return s.wn, nil
+}
+
+func (s *sock) writable(fd uintptr) bool {
+	for {
+		n, errno := sysSend(fd, s.wp[s.wn:])
+		if errno == syscall.EAGAIN {
+			s.writeUntil.Store(s.eng.until(s.widle))
+			return false
+		}
+		if errno != 0 {
+			s.werr = errno
+			return true
+		}
+		if s.wn += n; s.wn == len(s.wp) {
+			return true
+		}
+	}
+}
+
+func (s *sock) writeConn(p []byte, idle time.Duration) (int, error) {
+	written := 0
+	for {
+		s.writeUntil.Store(s.eng.until(idle))
+		n, err := s.nc.Write(p[written:])
+		written += n
+		if err == nil || written == len(p) {
+			s.writeUntil.Store(0)
+			return written, nil
+		}
+		if err = s.waitEnded(err, &s.writeUntil); err != nil {
+			return written, err
+		}
+	}
+}
+
+// waitEnded says why a wait or a call ended: nil means for no reason that
+// still holds, and that it is to be tried again.
+func (s *sock) waitEnded(err error, until *atomic.Int64) error {
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	switch {
+	case s.stopped.Load(), until == &s.readUntil && s.stoppedReads.Load():
+		return errInterrupted
+	case until.Load() == expired:
+		return errTimeout
+	}
+	// The sweeper was about to end a wait that had ended by itself.
+	if until == &s.readUntil {
+		if limit := s.newLimit.Swap(0); limit != 0 && s.relimit {
+			s.rlimit = limit
+		}
+		return s.nc.SetReadDeadline(time.Time{})
+	}
+	return s.nc.SetWriteDeadline(time.Time{})
+}
+
+// closeWrite tells the peer that nothing more comes.
+func (s *sock) closeWrite() error {
+	if half, ok := s.nc.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
+}
