@@ -89,9 +89,16 @@ func (d *delegate) enqueue(message []byte) {
 		g.counters.malformed.Add(1)
 		return
 	}
+	size := int64(len(message))
+	if g.inboxBytes.Add(size) > maxInbox {
+		g.inboxBytes.Add(-size)
+		g.counters.inboxFull.Add(1)
+		return
+	}
 	select {
 	case g.inbox <- append([]byte(nil), message...):
 	default:
+		g.inboxBytes.Add(-size)
 		g.counters.inboxFull.Add(1)
 	}
 }

@@ -59,7 +59,9 @@ type Gossip struct {
 	wake  chan struct{}        // 1-buffered: something for Run to look at
 	kick  chan struct{}        // 1-buffered: rejoin now
 	inbox chan []byte
-	mail  chan letter
+
+	inboxBytes atomic.Int64
+	mail       chan letter
 
 	membership mailbox
 
@@ -104,7 +106,7 @@ func New(opts Options) (*Gossip, error) {
 	g.own.reset(origin{edge: opts.Self.ID, incarnation: opts.Self.Incarnation})
 	g.queue.RetransmitMult = 4
 	g.queue.NumNodes = g.members
-	if _, err := newMetrics(opts.Registerer, g); err != nil {
+	if err := newMetrics(opts.Registerer, g); err != nil {
 		return nil, fmt.Errorf("register gossip metrics: %w", err)
 	}
 	return g, nil

@@ -76,20 +76,19 @@ func (c *counters) stats() Stats {
 	}
 }
 
-// metrics publishes the counters.
-type metrics struct {
-	collectors []prometheus.Collector
-}
-
-func newMetrics(reg prometheus.Registerer, g *Gossip) (*metrics, error) {
-	m := &metrics{}
+// newMetrics publishes the counters; with a nil registerer nowhere.
+func newMetrics(reg prometheus.Registerer, g *Gossip) error {
+	if reg == nil {
+		return nil
+	}
+	var collectors []prometheus.Collector
 	counter := func(labels prometheus.Labels, name, help string, v *atomic.Uint64) {
-		m.collectors = append(m.collectors, prometheus.NewCounterFunc(
+		collectors = append(collectors, prometheus.NewCounterFunc(
 			prometheus.CounterOpts{Name: name, Help: help, ConstLabels: labels},
 			func() float64 { return float64(v.Load()) }))
 	}
 	gauge := func(name, help string, read func(Stats) int) {
-		m.collectors = append(m.collectors, prometheus.NewGaugeFunc(
+		collectors = append(collectors, prometheus.NewGaugeFunc(
 			prometheus.GaugeOpts{Name: name, Help: help},
 			func() float64 { return float64(read(g.Stats())) }))
 	}
@@ -107,16 +106,14 @@ func newMetrics(reg prometheus.Registerer, g *Gossip) (*metrics, error) {
 	counter(nil, "grayfed_gossip_refused_edges_total", "Edges refused.", &c.refused)
 	counter(nil, "grayfed_gossip_syncs_total", "Whole sets of deviations asked for after a gap.", &c.syncs)
 	counter(nil, "grayfed_gossip_rejoins_total", "Attempts to reach an edge that is not alive.", &c.rejoins)
+	counter(nil, "grayfed_gossip_dropped_log_lines_total", "Lines about membership not logged, because there were too many.", &c.logsDropped)
 	gauge("grayfed_gossip_queued_messages", "Messages waiting to go out.", func(s Stats) int { return s.Queued })
-	gauge("grayfed_gossip_members_edges", "Edges alive, this one included.", func(s Stats) int { return s.Members })
+	gauge("grayfed_gossip_alive_edges", "Edges alive, this one included.", func(s Stats) int { return s.Members })
 	gauge("grayfed_gossip_drifting_edges", "Edges whose round trip is more than a third of the probe timeout.", func(s Stats) int { return s.Drifting })
-	if reg == nil {
-		return m, nil
-	}
-	for _, collector := range m.collectors {
+	for _, collector := range collectors {
 		if err := reg.Register(collector); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return m, nil
+	return nil
 }

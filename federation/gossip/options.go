@@ -20,16 +20,18 @@ import (
 // Bounds of what is kept on behalf of others. They are far above what a
 // federation of edges reaches, and keep a broken peer from filling the memory.
 const (
-	maxEdges         = 1024    // edges known at once
-	maxRecords       = 20_000  // deviations of one observer
-	maxLoads         = 1024    // endpoints whose load one edge announces
-	maxMessage       = 4 << 20 // bytes of one message
-	maxReason        = 64      // bytes of a record's reason
-	maxDigest        = 128     // bytes of a digest or a configuration hash
-	inboxSize        = 4096    // messages received and not yet worked on
-	defaultMaxJump   = 1 << 32 // ticks: a century at one registration a second
-	missedRefreshes  = 3       // then what an edge said counts no more
-	probeRoundTrips  = 3       // a probe timeout is at least that many
+	maxEdges         = 1024     // edges known at once
+	maxRecords       = 20_000   // deviations of one observer
+	maxLoads         = 1024     // endpoints whose load one edge announces
+	maxMessage       = 8 << 20  // bytes of one message: the longest set of deviations fits
+	maxInbox         = 64 << 20 // bytes of messages not yet worked on
+	maxPacket        = 1280     // bytes of a broadcast: memberlist's packet of 1400 less its own
+	maxReason        = 64       // bytes of a record's reason
+	maxDigest        = 128      // bytes of a digest or a configuration hash
+	inboxSize        = 4096     // messages received and not yet worked on
+	defaultMaxJump   = 1 << 32  // ticks: a century at one registration a second
+	missedRefreshes  = 3        // then what an edge said counts no more
+	probeRoundTrips  = 3        // a probe timeout is at least that many
 	forgetDeadAfter  = 24 * time.Hour
 	defaultName      = "grayfed"
 	defaultQueue     = 4096

@@ -167,8 +167,8 @@ func (g *Gossip) compare(p *peer, now time.Time) {
 		return
 	}
 	if !d.matches(&b.summary) {
-		if b.gapped.IsZero() {
-			b.gapped = now
+		if b.gapped.IsZero() && d.version <= b.summary.version {
+			b.gapped = now // else the beat is what lags behind
 		}
 		return
 	}
@@ -237,14 +237,15 @@ func (g *Gossip) localState(now time.Time) []byte {
 		if !p.alive() {
 			continue
 		}
+		var said []byte
 		if s := p.deviations.standing(now); !p.deviations.fresh.IsZero() && s.age <= g.opts.Timing.RecordTTL() {
-			b = appendBytes(b, tagStateSet, s.append(nil))
+			said = appendBytes(said, tagStateSet, s.append(nil))
 		}
 		if p.beats.raw != nil && now.Sub(p.beats.at) <= g.opts.Timing.RecordTTL() {
-			b = appendBytes(b, tagStateBeat, p.beats.raw)
+			said = appendBytes(said, tagStateBeat, p.beats.raw)
 		}
-		if len(b) > maxMessage-(64<<10) {
-			break // the rest comes from the other edges
+		if len(b)+len(said) <= maxMessage {
+			b = append(b, said...) // else it comes from that edge itself
 		}
 	}
 	return b

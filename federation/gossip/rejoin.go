@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/grayfed/grayfed/federation"
 )
 
 const (
@@ -125,7 +127,7 @@ func (g *Gossip) absent(ctx context.Context) []netip.AddrPort {
 			contested = false
 		case p.alive():
 			skip[p.addr] = struct{}{}
-		case p.edge.Status != "" && p.addr.IsValid():
+		case p.edge.Status == federation.EdgeDead && p.addr.IsValid():
 			absent = append(absent, p.addr)
 		}
 	}

@@ -129,6 +129,7 @@ func (g *Gossip) work(ctx context.Context) {
 		case <-g.wake:
 			g.takeMembership(time.Now())
 		case message := <-g.inbox:
+			g.inboxBytes.Add(-int64(len(message)))
 			// Who is alive decides whose word counts, so it goes first.
 			g.takeMembership(time.Now())
 			g.takeMessage(message, time.Now())
@@ -203,6 +204,10 @@ func (g *Gossip) forget(now time.Time) {
 // beats tell the others what they missed. The queue has its own lock; mu is
 // held so that two versions of one thing are queued in their order.
 func (g *Gossip) broadcast(name string, message []byte) {
+	if len(message) > maxPacket {
+		g.counters.queueFull.Add(1) // would wait for ever; it goes over TCP
+		return
+	}
 	g.queue.QueueBroadcast(&broadcast{name: name, message: message})
 	if n := g.queue.NumQueued(); n > g.opts.QueueLimit {
 		g.queue.Prune(g.opts.QueueLimit)
