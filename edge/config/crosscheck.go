@@ -41,7 +41,7 @@ func (s *draft) bindUpstreams(services map[string]*declared[service]) {
 		}
 		x.value.Service = upstream.Text
 		if services[upstream.Text] == nil {
-			s.warn(x.d, resolve(x.d.nodes[field]), field, "service "+federation.Quote(upstream.Text)+", which no document declares",
+			s.warn(x.d, x.d.nearest(field), field, "service "+federation.Quote(upstream.Text)+", which no document declares",
 				"a Service document of that name, or a URL")
 		}
 	}
@@ -54,6 +54,7 @@ func (s *draft) checkReleases(services map[string]*declared[service]) {
 		x := &s.releases[i]
 		for _, name := range slices.Sorted(maps.Keys(x.value.Services)) {
 			switch holder := services[name]; {
+			case !federation.ValidName(name): // refused where it was read
 			case holder == nil:
 				x.problemAt("services."+name, "service "+federation.Quote(name)+", which no document declares",
 					"services with a Service document that has a baseline")
@@ -86,7 +87,7 @@ func (s *draft) warnSelectors(services map[string]*declared[service]) {
 		list = list[:min(len(list), maxSelectors)]
 		for i, a := range list {
 			field := join(a.release.prefix, "services."+name)
-			at := resolve(a.release.d.nodes[field])
+			at := a.release.d.nearest(field)
 			if holder := services[name]; holder != nil && holder.value.facts.Baseline != nil && overlap(*holder.value.facts.Baseline, a.selector) {
 				s.warn(a.release.d, at, field, "a selector that overlaps the baseline", "selectors that no instance matches twice")
 			}

@@ -50,15 +50,21 @@ func (d *decoder) invalid(err error, prefix string) {
 		if d.refused[field] {
 			continue
 		}
-		n := d.nodes[field]
-		for above := field; n == nil && above != ""; n = d.nodes[above] {
-			above = above[:max(strings.LastIndexAny(above, ".["), 0)]
-		}
-		if n == nil {
-			n = &yaml.Node{Line: 1, Column: 1}
-		}
-		d.problem(n, field, e.Found, e.Allowed)
+		d.problem(d.nearest(field), field, e.Found, e.Allowed)
 	}
+}
+
+// nearest is the node of a field, or of the nearest one above it that is
+// there.
+func (d *decoder) nearest(field string) *yaml.Node {
+	n := d.nodes[field]
+	for above := field; n == nil && above != ""; n = d.nodes[above] {
+		above = above[:max(strings.LastIndexAny(above, ".["), 0)]
+	}
+	if n == nil {
+		return &yaml.Node{Line: 1, Column: 1}
+	}
+	return n
 }
 
 func join(prefix, field string) string {
@@ -343,7 +349,7 @@ func oneOf(words []string) string {
 	return strings.Join(words[:len(words)-1], ", ") + " or " + words[len(words)-1]
 }
 
-// suggest names the known fields, the nearest ones apart when there are any.
+// suggest names the known fields, the nearest ones first when there are any.
 func suggest(name string, known []string) string {
 	known = slices.Sorted(slices.Values(known))
 	distance := make(map[string]int)
@@ -358,10 +364,15 @@ func suggest(name string, known []string) string {
 		}
 		return strings.Compare(a, b)
 	})
-	if len(near) > 0 {
-		return "did you mean " + oneOf(near) + "? Known: " + strings.Join(known, ", ")
+	rest := slices.DeleteFunc(known, func(k string) bool { return slices.Contains(near, k) })
+	switch {
+	case len(near) == 0:
+		return oneOf(rest)
+	case len(rest) == 0:
+		return oneOf(near)
+	default:
+		return oneOf(near) + " (most likely), else " + oneOf(rest)
 	}
-	return oneOf(known)
 }
 
 // editDistance is Levenshtein's, over bytes; long names are far from all.

@@ -147,8 +147,12 @@ func (s *draft) document(d *decoder, n *yaml.Node, field string) {
 	if !ok {
 		return
 	}
-	if !isDocument(n) && looksLikeProcess(n) {
-		d.problem(n, field, "process settings", "a document (apiVersion, kind, metadata, spec) or a list of routes")
+	if !isDocument(n) {
+		found := "a mapping without apiVersion and kind"
+		if looksLikeProcess(n) {
+			found = "process settings"
+		}
+		d.problem(n, field, found, "a document (apiVersion, kind, metadata, spec) or a list of routes")
 		return
 	}
 	var version, kind, name string
@@ -231,13 +235,17 @@ func unique[T any](kind Kind, all []declared[T]) map[string]*declared[T] {
 	return first
 }
 
-// assemble checks what concerns several documents and makes the set.
+// assemble checks what concerns several documents and makes the set, nil when
+// anything is wrong.
 func (s *draft) assemble() *Documents {
 	services := unique(KindService, s.services)
 	unique(KindRoute, s.routes)
 	unique(KindRelease, s.releases)
 	s.bindUpstreams(services)
 	s.checkReleases(services)
+	if len(*s.problems) > 0 {
+		return nil
+	}
 	s.warnSelectors(services)
 	s.warnShadowed()
 

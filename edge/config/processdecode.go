@@ -84,8 +84,8 @@ func decodeProcess(file string, root *yaml.Node, problems *Problems) *Process {
 		o.end()
 	})
 	o.end("consul", "dns", "tls", "tracing", "failover", "otel")
-	p.complete()
 	d.invalid(p.Validate(), "")
+	p.complete()
 	p.resolvePaths(filepath.Dir(file))
 	return p
 }

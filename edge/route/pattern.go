@@ -167,10 +167,10 @@ func parseLiteral(text string, whole bool) (string, error) {
 		text = "x" + text // dots beside a variable are no dot segment
 	}
 	normal, _, err := NormalisePath(nil, "/"+text)
-	if err != nil {
-		return "", fmt.Errorf("a normal path: %w", err)
+	if err != nil && !errors.Is(err, ErrPathAboveRoot) {
+		return "", fmt.Errorf("a path that a request can have (%w)", err)
 	}
-	normal = normal[1:]
+	normal = strings.TrimPrefix(normal, "/")
 	if whole && normal == "" && text != "" {
 		return "", errors.New("no dot segments: they never reach a route")
 	}

@@ -1,0 +1,142 @@
+package config_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/grayfed/grayfed/edge/config"
+	"github.com/grayfed/grayfed/edge/route"
+	"github.com/grayfed/grayfed/federation"
+)
+
+// seeds adds every file of testdata.
+func seeds(f *testing.F) {
+	f.Helper()
+	found, err := filepath.Glob("testdata/*/*.yaml")
+	if err != nil || len(found) == 0 {
+		f.Fatalf("no seeds: %v", err)
+	}
+	for _, file := range append(found, "testdata/accepted/routes.json") {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+}
+
+// FuzzDocuments: no panic; what is refused says why; what is accepted makes a
+// table and, written out again in full, is the same set.
+func FuzzDocuments(f *testing.F) {
+	seeds(f)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		documents, err := config.ParseDocuments([]config.File{{Name: "f", Data: data}})
+		if err != nil {
+			if documents != nil || err.Error() == "" {
+				t.Fatalf("refused without a reason, or half: %v, %v", documents, err)
+			}
+			return
+		}
+		if _, err := route.NewTable(documents.RouteTable()); err != nil {
+			t.Fatalf("accepted, but: %v", err)
+		}
+		again, err := config.ParseDocuments([]config.File{{Name: "f", Data: rewrite(t, documents)}})
+		if len(documents.Routes)+len(documents.Services)+len(documents.Releases) == 0 {
+			return
+		}
+		if err != nil {
+			t.Fatalf("accepted, but not when written out again: %v\n%s", err, rewrite(t, documents))
+		}
+		if again.Hash != documents.Hash {
+			t.Fatalf("written out again it has another hash: %v", config.Diff(documents, again))
+		}
+	})
+}
+
+// rewrite writes a set as JSON documents in full.
+func rewrite(t *testing.T, d *config.Documents) []byte {
+	type m = map[string]any
+	var list []m
+	add := func(kind config.Kind, name string, spec m) {
+		list = append(list, m{"apiVersion": config.APIVersion, "kind": kind, "metadata": m{"name": name}, "spec": spec})
+	}
+	matches := func(in []route.Match) []m {
+		out := []m{}
+		for _, match := range in {
+			item := m{"name": match.Name}
+			switch {
+			case match.Present != nil:
+				item["present"] = *match.Present
+			case match.Regex != "":
+				item["regex"] = match.Regex
+			default:
+				item["exact"] = match.Exact
+			}
+			out = append(out, item)
+		}
+		return out
+	}
+	selector := func(s federation.Selector) m { return m{"version": s.Version, "tags": s.Tags} }
+	for i := range d.Routes {
+		r := &d.Routes[i]
+		spec := m{
+			"host": r.Host, "path": r.Path, "methods": append([]string{}, r.Methods...), "headers": matches(r.Headers), "query": matches(r.Query),
+			"priority": r.Priority, "upstream": r.Upstream.Text, "tags": r.Tags.String(), "explain": r.Explain,
+			"timeouts": m{
+				"connect": r.Timeouts.Connect.String(), "head": r.Timeouts.Head.String(),
+				"idle": r.Timeouts.Idle.String(), "total": r.Timeouts.Total.String(),
+			},
+			"retries": m{"attempts": r.Retries.Attempts},
+		}
+		if r.RateLimit != nil {
+			limit := m{"rpm": r.RateLimit.RPM}
+			if r.RateLimit.Burst > 0 {
+				limit["burst"] = r.RateLimit.Burst
+			}
+			spec["rate_limit"] = limit
+		}
+		add(config.KindRoute, r.ID, spec)
+	}
+	for _, s := range d.Services {
+		policy := d.Policies[s.Name]
+		spec := m{"zone_capacity": s.ZoneCapacity, "health_path": s.HealthPath, "balance": policy.Balance}
+		if s.Baseline != nil {
+			spec["baseline"] = selector(*s.Baseline)
+		}
+		if policy.MaxRequests > 0 {
+			spec["limits"] = m{"max_requests": policy.MaxRequests}
+		}
+		add(config.KindService, s.Name, spec)
+	}
+	for _, r := range d.Releases {
+		services := m{}
+		for name, s := range r.Services {
+			services[name] = selector(s)
+		}
+		add(config.KindRelease, r.Name, m{"services": services, "fallback": r.Fallback, "paused": r.Paused})
+	}
+	data, err := json.Marshal(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// FuzzProcess: no panic; what is refused says why; what is accepted is valid.
+func FuzzProcess(f *testing.F) {
+	seeds(f)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		process, err := config.ParseProcess("edge.yaml", data)
+		if err != nil {
+			if process != nil || err.Error() == "" {
+				t.Fatalf("refused without a reason, or half: %v, %v", process, err)
+			}
+			return
+		}
+		if err := process.Validate(); err != nil {
+			t.Fatalf("accepted, but: %v", err)
+		}
+	})
+}

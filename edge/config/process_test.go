@@ -1,0 +1,139 @@
+package config_test
+
+import (
+	"net/netip"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/grayfed/grayfed/edge/config"
+)
+
+const minimal = "id: e1\nzone: az1\ndocuments: /etc/grayfed/documents\n"
+
+func settings(t *testing.T, text string) *config.Process {
+	t.Helper()
+	p, err := config.ParseProcess("/etc/grayfed/edge.yaml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestMinimalSettingsAreTheDefaults(t *testing.T) {
+	want := config.DefaultProcess()
+	want.ID, want.Zone, want.Documents = "e1", "az1", "/etc/grayfed/documents"
+	want.Gossip.Advertise = want.Gossip.Bind
+	for _, cidr := range []string{"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7", "127.0.0.0/8", "::1/128"} {
+		want.Registration.AllowedCIDRs = append(want.Registration.AllowedCIDRs, netip.MustParsePrefix(cidr))
+	}
+	if got := settings(t, minimal); !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+func TestEverySettingIsRead(t *testing.T) {
+	got, err := config.LoadProcess("testdata/accepted/edge.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := func(name string) string { return filepath.Join("testdata/accepted", name) }
+	want := &config.Process{
+		ID: "edge-1", Cluster: "c1", Zone: "az1", Region: "east", DataDir: in("data"),
+		Listen: config.Listen{
+			Address: "0.0.0.0:8081", MaxConnections: 20_000,
+			Timeouts: config.ListenTimeouts{Head: 5 * time.Second, Body: 15 * time.Second, Idle: time.Minute, Write: 20 * time.Second},
+			Limits:   config.Limits{HeadBytes: 32768, Fields: 64},
+		},
+		Admin: config.Admin{
+			Address: "10.0.0.5:9081", TLS: config.TLSFiles{CertFile: in("tls/admin.crt"), KeyFile: in("tls/admin.key")},
+			TokensFile: "/etc/grayfed/tokens", HealthAddress: ":9181",
+		},
+		Etcd: config.Etcd{
+			Endpoints: []string{"https://10.0.0.1:2379", "https://etcd-2:2379"}, Prefix: "/prod/grayfed/",
+			TLS: config.TLSFiles{CAFile: in("ca.pem")}, Username: "grayfed", PasswordFile: in("etcd.password"), DialTimeout: time.Second,
+		},
+		Gossip: config.Gossip{
+			Bind: "0.0.0.0:7946", Advertise: "10.0.0.5:7946", KeyFile: in("gossip.key"),
+			Peers:         []string{"10.0.1.5:7946", "edge-3.example.com:7946"},
+			ProbeInterval: 300 * time.Millisecond, ProbeTimeout: 150 * time.Millisecond,
+			SuspicionMultiplier: 4, SuspicionMaxMultiplier: 3, GossipInterval: 100 * time.Millisecond,
+		},
+		Documents:      in("documents"),
+		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("fd00::/8")},
+		Registration:   config.Registration{AllowedCIDRs: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, OrphanTTL: 12 * time.Hour},
+		ZoneOrder:      []string{"az2", "az3"},
+		Log:            config.Log{Level: "warn", Format: "text", AccessQueue: 1024},
+		Health: config.Health{
+			Probe: config.Probe{Interval: 2 * time.Second, Timeout: time.Second, Failures: 2},
+			Ejection: config.Ejection{
+				ConnectFailures: 2, GatewayFailures: 4, Window: 30 * time.Second, WindowPercent: 20, WindowMinimum: 10,
+			},
+			PanicThreshold: 30,
+		},
+		Upstream: config.Upstream{ConnectTimeout: 100 * time.Millisecond, MaxConnections: 64, IdleTimeout: 10 * time.Second},
+		Shutdown: config.Shutdown{DrainTimeout: 10 * time.Second},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+// TestOffLoopback: what opens a door needs its lock.
+func TestOffLoopback(t *testing.T) {
+	const lock = "tls: { cert_file: c, key_file: k }, tokens_file: t"
+	for _, c := range []struct{ text, refused string }{
+		{"admin: { address: '127.0.0.1:9081' }", ""},
+		{"admin: { address: '[::1]:9081' }", ""},
+		{"admin: { address: 'localhost:9081' }", ""},
+		{"admin: { address: '10.0.0.1:9081' }", "without admin.tls and admin.tokens_file"},
+		{"admin: { address: ':9081' }", "without admin.tls and admin.tokens_file"},
+		{"admin: { address: '[::]:9081', tokens_file: t }", "without admin.tls"},
+		{"admin: { address: '0.0.0.0:9081', tls: { cert_file: c, key_file: k } }", "without admin.tokens_file"},
+		{"admin: { address: '0.0.0.0:9081', " + lock + " }", ""},
+		{"admin: { health_address: '0.0.0.0:9181' }", ""},
+		{"gossip: { bind: '127.0.0.2:7946' }", ""},
+		{"gossip: { bind: '10.0.0.1:7946' }", "without gossip.key_file"},
+		{"gossip: { bind: '10.0.0.1:7946', key_file: k }", ""},
+		{"gossip: { bind: '0.0.0.0:7946', key_file: k }", "an ip:port that other edges reach"},
+		{"gossip: { bind: '0.0.0.0:7946', advertise: '10.0.0.1:7946', key_file: k }", ""},
+	} {
+		_, err := config.ParseProcess("edge.yaml", []byte(minimal+c.text))
+		switch {
+		case c.refused == "" && err != nil:
+			t.Errorf("%s is refused: %v", c.text, err)
+		case c.refused != "" && (err == nil || !strings.Contains(err.Error(), c.refused)):
+			t.Errorf("%s: %v, want %q", c.text, err, c.refused)
+		}
+	}
+}
+
+func TestLoopbackMayRegisterOnlyUnderALoopbackAdmin(t *testing.T) {
+	loopback := netip.MustParseAddr("127.0.0.1")
+	allows := func(p *config.Process) bool {
+		for _, prefix := range p.Registration.AllowedCIDRs {
+			if prefix.Contains(loopback) {
+				return true
+			}
+		}
+		return false
+	}
+	if !allows(settings(t, minimal)) {
+		t.Error("loopback is refused under an admin listener on loopback")
+	}
+	if allows(settings(t, minimal+"admin: { address: '10.0.0.1:9081', tls: { cert_file: c, key_file: k }, tokens_file: t }")) {
+		t.Error("loopback is allowed by default under an admin listener off loopback")
+	}
+	if p := settings(t, minimal+"registration: { allowed_cidrs: [] }"); len(p.Registration.AllowedCIDRs) != 0 {
+		t.Errorf("an empty list allows %v", p.Registration.AllowedCIDRs)
+	}
+}
+
+func TestEnvironmentIsNotExpanded(t *testing.T) {
+	t.Setenv("ZONE", "az9")
+	if p := settings(t, "id: e1\nzone: az1\ndocuments: /d/$ZONE/${ZONE}\n"); p.Documents != "/d/$ZONE/${ZONE}" {
+		t.Errorf("%q", p.Documents)
+	}
+}
