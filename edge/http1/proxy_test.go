@@ -53,6 +53,7 @@ func rawOrigin(t testing.TB, response string) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = listener.Close() })
+	answer := []byte(response)
 	go func() {
 		for {
 			nc, err := listener.Accept()
@@ -66,7 +67,7 @@ func rawOrigin(t testing.TB, response string) string {
 					if _, err := nc.Read(buf); err != nil {
 						return
 					}
-					if _, err := io.WriteString(nc, response); err != nil {
+					if _, err := nc.Write(answer); err != nil {
 						return
 					}
 				}

@@ -72,7 +72,7 @@ func (c *serverConn) respond(x *exchange.Exchange) (again bool, failure *exchang
 		kind, again = bodyUntilClose, false
 	}
 
-	out := append(s.out[:0], statusLines[resp.Status]...)
+	out := append(s.takeOut(c.eng), statusLines[resp.Status]...)
 	out, hasDate := appendFields(out, &resp.Header)
 	if !hasDate {
 		out = append(out, *c.eng.date.Load()...)
@@ -238,7 +238,7 @@ func (c *serverConn) WriteInterim(status int, header *exchange.Fields) error {
 	body.mu.Lock()
 	defer body.mu.Unlock()
 	s := c.sess
-	s.out = append(s.out[:0], statusLines[status]...)
+	s.out = append(s.takeOut(c.eng), statusLines[status]...)
 	s.out, _ = appendFields(s.out, header)
 	s.out = append(s.out, "\r\n"...)
 	if failure := c.flush(); failure != nil {
@@ -254,7 +254,7 @@ func (c *serverConn) refuse(reason Reason) {
 	status := reason.Status()
 	problem := fmt.Appendf(nil, `{"type":"about:blank","title":%q,"status":%d,"detail":%q}`+"\n",
 		http.StatusText(status), status, reason.Error())
-	out := append(s.out[:0], statusLines[status]...)
+	out := append(s.takeOut(c.eng), statusLines[status]...)
 	out = append(out, *c.eng.date.Load()...)
 	if status == http.StatusMethodNotAllowed {
 		out = append(out, "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n"...)

@@ -52,19 +52,32 @@ type session struct {
 	x    exchange.Exchange
 	in   inbound
 	base []byte // in.buf, unless a large head needed more
-	out  []byte
-	head head
-	body requestBody
+	// out is what is about to be written, in outBuffer, which the session has
+	// only while it writes: a buffer that was just used is still in the cache.
+	out       []byte
+	outBuffer *buffer
+	head      head
+	body      requestBody
 }
 
 func newSession() *session {
-	s := &session{
-		base: make([]byte, bufferSize),
-		// Room for a usual head before a whole piece of a body.
-		out: make([]byte, 0, bufferSize+2<<10),
-	}
+	s := &session{base: make([]byte, bufferSize)}
 	s.in.buf = s.base
 	return s
+}
+
+func (s *session) takeOut(eng *Engine) []byte {
+	if s.outBuffer == nil {
+		s.outBuffer = eng.getBuffer()
+	}
+	return s.outBuffer.b[:0]
+}
+
+func (s *session) dropOut(eng *Engine) {
+	if s.outBuffer != nil {
+		eng.putBuffer(s.outBuffer)
+		s.outBuffer, s.out = nil, nil
+	}
 }
 
 // loop serves request after request.
@@ -153,9 +166,7 @@ func (c *serverConn) putSession() {
 	s.in.s = nil
 	s.body.c = nil
 	s.in.buf = s.base
-	if cap(s.out) > 4*bufferSize {
-		s.out = make([]byte, 0, bufferSize+2<<10)
-	}
+	s.dropOut(c.eng)
 	c.srv.sessions.Put(s)
 }
 
@@ -304,6 +315,7 @@ func (c *serverConn) serve() bool {
 	c.servingSince.Store(c.eng.now.Load())
 	c.srv.options.Handler.Serve(x)
 	again, err := c.respond(x)
+	s.dropOut(c.eng)
 	if c.servingSince.Swap(0) == beingChecked {
 		// The sweeper has the exchange in its hands.
 		c.checking.Lock()

@@ -25,7 +25,7 @@ func (c *serverConn) serveTunnel(x *exchange.Exchange) *exchange.Error {
 		c.servingSince.Store(0)
 		c.checking.Unlock()
 	}
-	out := append(s.out[:0], statusLines[101]...)
+	out := append(s.takeOut(c.eng), statusLines[101]...)
 	out = append(out, "Connection: Upgrade\r\nUpgrade: "...)
 	out = append(out, x.Response.Upgrade...)
 	out = append(out, "\r\n"...)

@@ -31,7 +31,9 @@ type TransportOptions struct {
 	// MaxConns bounds the open connections: exchanges beyond get
 	// exchange.ErrPoolExhausted. Default 1024.
 	MaxConns int
-	// MaxIdle bounds the unused connections that are kept. Default 256.
+	// MaxIdle bounds the unused connections that are kept. Default MaxConns:
+	// closing what a burst needed a moment ago costs more than keeping it for
+	// IdleTimeout.
 	MaxIdle int
 	// MaxHeadBytes bounds a response head, up to 16 KiB. Default 16 KiB.
 	MaxHeadBytes int
@@ -59,7 +61,7 @@ func (o *TransportOptions) setDefaults() {
 	orDefault(&o.IdleTimeout, 60*time.Second)
 	orDefault(&o.WriteTimeout, 30*time.Second)
 	orDefault(&o.MaxConns, 1024)
-	orDefault(&o.MaxIdle, 256)
+	orDefault(&o.MaxIdle, o.MaxConns)
 	orDefault(&o.MaxHeadBytes, bufferSize)
 	orDefault(&o.MaxFields, 128)
 }
