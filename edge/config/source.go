@@ -57,7 +57,7 @@ func NewPathSource(path string, interval time.Duration) *PathSource {
 
 // Watch implements [Source].
 func (s *PathSource) Watch(ctx context.Context, deliver func(*Documents, error)) error {
-	w := pathWatch{path: s.path, deliver: deliver}
+	w := pathWatch{path: s.path, read: readAll, deliver: deliver}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -77,6 +77,7 @@ func (s *PathSource) Watch(ctx context.Context, deliver func(*Documents, error))
 // pathWatch is one Watch under way.
 type pathWatch struct {
 	path    string
+	read    func(listing) ([]File, Problems) // readAll, save in tests
 	deliver func(*Documents, error)
 
 	started bool
@@ -105,7 +106,7 @@ func (w *pathWatch) poll(now time.Time) (settled bool) {
 		w.pending = found
 		return false
 	}
-	files, problems := readAll(found)
+	files, problems := w.read(found)
 	if problems != nil {
 		return w.fail(problems)
 	}

@@ -94,7 +94,7 @@ func (n *node) record(observer string, key federation.Key) federation.HealthReco
 
 var incarnations atomic.Uint64
 
-func startNode(t *testing.T, id string, change func(*Options)) *node {
+func startNode(t testing.TB, id string, change func(*Options)) *node {
 	t.Helper()
 	n := &node{done: make(chan error, 1), health: make(map[string]federation.HealthRecord), loads: make(map[string]int64)}
 	opts := Options{
@@ -160,7 +160,7 @@ func startNode(t *testing.T, id string, change func(*Options)) *node {
 }
 
 // shutdown ends the node and waits for it; it may be called twice.
-func (n *node) shutdown(t *testing.T) {
+func (n *node) shutdown(t testing.TB) {
 	n.stop()
 	select {
 	case err := <-n.done:
@@ -174,7 +174,7 @@ func (n *node) shutdown(t *testing.T) {
 }
 
 // startCluster starts edges e0, e1, ... that know the first one's address.
-func startCluster(t *testing.T, count int, net *network, change func(*Options)) []*node {
+func startCluster(t testing.TB, count int, net *network, change func(*Options)) []*node {
 	t.Helper()
 	var nodes []*node
 	for i := range count {
@@ -223,7 +223,7 @@ func (n *node) edge(id string) federation.Edge {
 	return federation.Edge{}
 }
 
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(15 * time.Second)
 	for !ok() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -31,6 +32,26 @@ func TestDeviationsReachAllAndAreWithdrawn(t *testing.T) {
 			r := n.record("e0", subject)
 			return r.Status == federation.HealthUnknown && r.Seq == 2
 		})
+	}
+}
+
+// A record that nobody withdraws holds for much longer than its time to live,
+// and whoever keeps it is told so again and again.
+func TestDeviationsAreRepeated(t *testing.T) {
+	nodes := startCluster(t, 2, nil, func(o *Options) { o.Timing.PushPullInterval = time.Hour })
+	nodes[0].gossip.PublishHealth(unhealthy(subject, 1))
+	eventually(t, "record known", func() bool { return nodes[1].record("e0", subject).Status == federation.Unhealthy })
+	first := nodes[1].record("e0", subject).Received
+	ttl := nodes[1].gossip.opts.Timing.RecordTTL()
+	eventually(t, "repeated beyond its time", func() bool {
+		r := nodes[1].record("e0", subject)
+		if r.Status != federation.Unhealthy {
+			t.Fatalf("lost: %+v", r)
+		}
+		return r.Received.Sub(first) > 2*ttl
+	})
+	if s := nodes[1].gossip.Stats(); s.Syncs != 0 {
+		t.Errorf("%d whole sets were asked for, though nothing was lost", s.Syncs)
 	}
 }
 
@@ -69,9 +90,11 @@ func TestKilledEdgeIsKnownToAllAndItsRecordsAreVoid(t *testing.T) {
 	t.Logf("known to all after %s", time.Since(killed))
 }
 
+// The partition lasts until memberlist has forgotten the other side, as it has
+// after a minute with the default intervals: what heals it is rejoin.
 func TestPartitionHealsByItself(t *testing.T) {
 	net := newNetwork()
-	nodes := startCluster(t, 5, net, nil)
+	nodes := startCluster(t, 5, net, func(o *Options) { o.Timing.PushPullInterval = 200 * time.Millisecond })
 	left, right := nodes[:2], nodes[2:]
 	net.cut(1, left...)
 	net.cut(2, right...)
@@ -81,6 +104,10 @@ func TestPartitionHealsByItself(t *testing.T) {
 				return !a.gossip.Alive(b.gossip.opts.Self.ID) && !b.gossip.Alive(a.gossip.opts.Self.ID)
 			})
 		}
+	}
+	for _, n := range nodes {
+		before := n.gossip.Stats().Rejoins
+		eventually(t, "many attempts in vain", func() bool { return n.gossip.Stats().Rejoins > before+30 })
 	}
 	// Said while cut off; it must arrive after.
 	left[1].gossip.PublishHealth(unhealthy(subject, 7))
@@ -268,7 +295,7 @@ func TestProbeTimeoutBelowThreeRoundTripsIsRefused(t *testing.T) {
 
 func TestLostDeltasAreMadeUpFor(t *testing.T) {
 	const count = 300
-	nodes := startCluster(t, 2, nil, func(o *Options) { o.QueueLimit = 16 })
+	nodes := startCluster(t, 2, nil, func(o *Options) { o.QueueLimit, o.Timing.PushPullInterval = 16, time.Hour })
 	for i := range uint64(count) {
 		key := federation.Key{Service: "user-service", ID: fmt.Sprintf("u%d", i)}
 		nodes[0].gossip.PublishHealth(unhealthy(key, i+1))
@@ -281,4 +308,26 @@ func TestLostDeltasAreMadeUpFor(t *testing.T) {
 	if s := nodes[0].gossip.Stats(); s.QueueFull == 0 {
 		t.Errorf("nothing was dropped, so nothing was proved: %+v", s)
 	}
+}
+
+// BenchmarkDeath shows how long it takes until all of five know that one was
+// killed.
+func BenchmarkDeath(b *testing.B) {
+	var all []time.Duration
+	for b.Loop() {
+		net := newNetwork()
+		nodes := startCluster(b, 5, net, func(o *Options) { o.Timing = Timing{} })
+		killed := time.Now()
+		net.cut(1, nodes[4])
+		for _, n := range nodes[:4] {
+			eventually(b, "death known", func() bool { return n.edge("e4").Status == federation.EdgeDead })
+		}
+		all = append(all, time.Since(killed))
+		for _, n := range nodes {
+			n.shutdown(b)
+		}
+	}
+	slices.Sort(all)
+	b.ReportMetric(float64(all[len(all)/2].Milliseconds()), "p50-ms")
+	b.ReportMetric(float64(all[len(all)-1].Milliseconds()), "max-ms")
 }

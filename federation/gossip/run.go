@@ -96,6 +96,9 @@ func (g *Gossip) open() (*memberlist.Memberlist, error) {
 	// A node that thinks itself slow may stretch its probes. Twice is the
 	// most that leaves a death known within 1.5 s.
 	c.AwarenessMaxMultiplier = 2
+	// How long the dead are still gossiped to; after that only rejoin finds
+	// them.
+	c.GossipToTheDeadTime = t.PushPullInterval
 	// A dead edge's id may come back from another address at once: the
 	// replacement of a lost machine must not wait.
 	c.DeadNodeReclaimTime = time.Millisecond

@@ -1,0 +1,60 @@
+// Package etcd runs one embedded etcd member for a lab on this machine, so that
+// a demo needs nothing installed. It runs in a process of its own, like every
+// other part, and can be killed like one.
+package etcd
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"time"
+
+	"go.etcd.io/etcd/server/v3/embed"
+)
+
+// startTimeout bounds how long a member of a one-member cluster may take to
+// elect itself; it takes a tenth of a second where the disk is well.
+const startTimeout = 15 * time.Second
+
+// Options say where the member listens and keeps its data.
+type Options struct {
+	DataDir string // made where there is none
+	Client  string // host:port for clients
+	Peer    string // host:port for peers, of which a lab's etcd has none
+}
+
+// Run serves until ctx ends. It returns an error when the member cannot start
+// or stops by itself.
+func Run(ctx context.Context, opts Options) error {
+	cfg := embed.NewConfig()
+	cfg.Dir = opts.DataDir
+	cfg.LogLevel = "warn"
+	client := url.URL{Scheme: "http", Host: opts.Client}
+	peer := url.URL{Scheme: "http", Host: opts.Peer}
+	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
+	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = []url.URL{peer}, []url.URL{peer}
+	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
+	// A lab is thrown away: a power cut may cost it its registrations.
+	cfg.UnsafeNoFsync = true
+
+	server, err := embed.StartEtcd(cfg)
+	if err != nil {
+		return fmt.Errorf("start etcd on %s: %w", opts.Client, err)
+	}
+	defer server.Close()
+	select {
+	case <-server.Server.ReadyNotify():
+	case <-time.After(startTimeout):
+		return fmt.Errorf("start etcd on %s: not ready within %s", opts.Client, startTimeout)
+	case <-ctx.Done():
+		return nil
+	}
+	select {
+	case err := <-server.Err():
+		return fmt.Errorf("etcd on %s: %w", opts.Client, err)
+	case <-server.Server.StopNotify():
+		return fmt.Errorf("etcd on %s stopped by itself", opts.Client)
+	case <-ctx.Done():
+		return nil
+	}
+}

@@ -1,0 +1,172 @@
+package lab
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// grace is how long a process may take to end after SIGTERM before it is
+// killed.
+const grace = 5 * time.Second
+
+// process is one child of the lab.
+type process struct {
+	name    string // "az1/edge", as its log lines are prefixed
+	command *exec.Cmd
+	exited  chan struct{} // closed when it has ended and its output is drained
+	err     error         // set before exited is closed
+}
+
+// spawner starts processes from one operating-system thread that lives as long
+// as the lab: Linux kills a child with Pdeathsig when the thread that started
+// it ends, not when the process does.
+type spawner struct {
+	requests chan func()
+	done     chan struct{}
+}
+
+func newSpawner() *spawner {
+	return &spawner{requests: make(chan func()), done: make(chan struct{})}
+}
+
+func (s *spawner) run() {
+	runtime.LockOSThread()
+	defer close(s.done)
+	for request := range s.requests {
+		request()
+	}
+}
+
+func (s *spawner) stop() {
+	close(s.requests)
+	<-s.done
+}
+
+// start runs binary with args and copies its output, line by line and prefixed
+// with name, to out.
+func (s *spawner) start(name, binary string, args []string, out *lineWriter) (*process, error) {
+	p := &process{name: name, command: exec.Command(binary, args...), exited: make(chan struct{})}
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	p.command.Stdout, p.command.Stderr = writer, writer
+	// A group of its own keeps the terminal's Ctrl-C from the children: the
+	// lab ends them in order. Pdeathsig ends them when the lab is killed.
+	p.command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	started := make(chan error, 1)
+	s.requests <- func() { started <- p.command.Start() }
+	err = errors.Join(<-started, writer.Close())
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("start %s: %w", name, err), reader.Close())
+	}
+	go p.wait(reader, out)
+	return p, nil
+}
+
+func (p *process) wait(output io.ReadCloser, out *lineWriter) {
+	defer close(p.exited)
+	copied := make(chan struct{})
+	go func() {
+		defer close(copied)
+		out.copy(p.name, output)
+	}()
+	p.err = p.command.Wait()
+	select {
+	case <-copied:
+	case <-time.After(time.Second): // a grandchild holds the pipe open
+	}
+	p.err = errors.Join(p.err, output.Close())
+	<-copied
+}
+
+// running reports whether the process has not ended.
+func (p *process) running() bool {
+	select {
+	case <-p.exited:
+		return false
+	default:
+		return true
+	}
+}
+
+// killed reports whether it ended by a signal: somebody's drill, not its own
+// failure.
+func (p *process) killed() bool {
+	exit, ok := errors.AsType[*exec.ExitError](p.err)
+	if !ok {
+		return false
+	}
+	status, ok := exit.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled()
+}
+
+func (p *process) describe() string {
+	if p.err == nil {
+		return "exited"
+	}
+	return p.err.Error()
+}
+
+// end asks all processes to end, waits, and kills those that do not in time or
+// when ctx ends.
+func end(ctx context.Context, processes []*process) {
+	for _, p := range processes {
+		if p.running() {
+			_ = p.command.Process.Signal(syscall.SIGTERM)
+		}
+	}
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	for _, p := range processes {
+		select {
+		case <-p.exited:
+			continue
+		case <-timer.C:
+			timer.Reset(0) // the others have had their time too
+		case <-ctx.Done():
+		}
+		_ = p.command.Process.Kill()
+		<-p.exited
+	}
+}
+
+// lineWriter writes whole lines of several processes to one writer.
+type lineWriter struct {
+	mu    sync.Mutex
+	out   io.Writer
+	width int // prefixes are padded to it
+}
+
+// maxLine bounds what one line may take of memory; longer ones are cut.
+const maxLine = 64 << 10
+
+func (w *lineWriter) copy(name string, from io.Reader) {
+	lines := bufio.NewReaderSize(from, maxLine)
+	for {
+		line, prefix, err := lines.ReadLine()
+		if err != nil {
+			return
+		}
+		w.print(name, string(line))
+		for prefix && err == nil {
+			_, prefix, err = lines.ReadLine()
+		}
+	}
+}
+
+func (w *lineWriter) print(name, line string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_, _ = fmt.Fprintf(w.out, "%s%s | %s\n", name, strings.Repeat(" ", max(0, w.width-len(name))), line)
+}

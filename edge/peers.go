@@ -1,0 +1,139 @@
+package edge
+
+import (
+	"sync"
+	"time"
+
+	"github.com/grayfed/grayfed/federation"
+)
+
+// forgetAfter is how long a dead edge that no registration names is still
+// shown to people.
+const forgetAfter = 10 * time.Minute
+
+// peers joins what the registry says of each edge (that it exists, its
+// addresses) with what gossip says (whether it lives, how far it is).
+type peers struct {
+	// changed is told the joined view of an edge; gone true: forget it. It is
+	// called without the lock, by the goroutine that brought the news.
+	changed func(edge federation.Edge, gone bool)
+	now     func() time.Time
+
+	mu    sync.Mutex
+	known map[string]*peer // mu; by edge id
+}
+
+type peer struct {
+	registered *federation.Edge // nil: no live registration
+	heard      *federation.Edge // nil: never met by gossip
+	since      time.Time        // when heard's status last changed
+}
+
+func newPeers(now func() time.Time, changed func(federation.Edge, bool)) *peers {
+	return &peers{changed: changed, now: now, known: make(map[string]*peer)}
+}
+
+// PutEdge takes a registration from the registry.
+func (p *peers) PutEdge(e federation.Edge) {
+	p.update(e.ID, func(known *peer) { known.registered = &e })
+}
+
+// RemoveEdge takes the end of a registration.
+func (p *peers) RemoveEdge(id string) {
+	p.update(id, func(known *peer) { known.registered = nil })
+}
+
+// hear takes news from gossip.
+func (p *peers) hear(e federation.Edge) {
+	p.update(e.ID, func(known *peer) {
+		if known.heard == nil || known.heard.Status != e.Status {
+			known.since = p.now()
+		}
+		known.heard = &e
+	})
+}
+
+func (p *peers) update(id string, change func(*peer)) {
+	p.mu.Lock()
+	known := p.known[id]
+	if known == nil {
+		known = &peer{}
+		p.known[id] = known
+	}
+	change(known)
+	edge, any := known.join()
+	if !any {
+		delete(p.known, id)
+		edge.ID = id
+	}
+	p.mu.Unlock()
+	p.changed(edge, !any)
+}
+
+// join is what both sources say together: existence and addresses from the
+// registration, the rest from gossip.
+func (k *peer) join() (edge federation.Edge, any bool) {
+	switch {
+	case k.heard == nil && k.registered == nil:
+		return edge, false
+	case k.heard == nil:
+		return *k.registered, true
+	case k.registered == nil || k.heard.Incarnation > k.registered.Incarnation:
+		return *k.heard, true
+	}
+	edge = *k.registered
+	edge.Status, edge.Revision, edge.Clock = k.heard.Status, k.heard.Revision, k.heard.Clock
+	edge.Digest, edge.Config, edge.Lag = k.heard.Digest, k.heard.Config, k.heard.Lag
+	if k.heard.Incarnation < k.registered.Incarnation {
+		edge.Status = federation.EdgeUnknown // gossip speaks of its former life
+	}
+	return edge, true
+}
+
+// zoneLost reports whether a zone had edges and all of them are dead by gossip.
+func (p *peers) zoneLost(zone string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	lost := false
+	for _, known := range p.known {
+		edge, _ := known.join()
+		if edge.Zone != zone {
+			continue
+		}
+		if edge.Status != federation.EdgeDead {
+			return false
+		}
+		lost = true
+	}
+	return lost
+}
+
+// addresses lists the gossip addresses of every edge but self, for rejoining.
+func (p *peers) addresses(self string) []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var all []string
+	for id, known := range p.known {
+		if edge, _ := known.join(); id != self && edge.Gossip != "" {
+			all = append(all, edge.Gossip)
+		}
+	}
+	return all
+}
+
+// expire forgets dead edges that nobody registers any more.
+func (p *peers) expire() {
+	p.mu.Lock()
+	var gone []string
+	for id, known := range p.known {
+		over := known.heard != nil && (known.heard.Status == federation.EdgeDead || known.heard.Status == federation.EdgeLeft)
+		if over && known.registered == nil && p.now().Sub(known.since) > forgetAfter {
+			gone = append(gone, id)
+			delete(p.known, id)
+		}
+	}
+	p.mu.Unlock()
+	for _, id := range gone {
+		p.changed(federation.Edge{ID: id}, true)
+	}
+}

@@ -1,0 +1,70 @@
+package edge
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/grayfed/grayfed/federation"
+)
+
+func TestPeersJoinRegistryAndGossip(t *testing.T) {
+	now := time.Unix(1000, 0)
+	shown := make(map[string]federation.Edge)
+	p := newPeers(func() time.Time { return now }, func(e federation.Edge, gone bool) {
+		if gone {
+			delete(shown, e.ID)
+			return
+		}
+		shown[e.ID] = e
+	})
+	az2 := federation.Locality{Zone: "az2"}
+	registered := federation.Edge{ID: "e2", Locality: az2, Incarnation: 2, Admin: "http://e2:9081", Gossip: "e2:7946"}
+	p.PutEdge(registered)
+	if e := shown["e2"]; e.Status != federation.EdgeUnknown || e.Admin == "" {
+		t.Errorf("registered, never met: %+v", e)
+	}
+	p.hear(federation.Edge{ID: "e2", Locality: az2, Incarnation: 2, Status: federation.EdgeAlive, Revision: 7})
+	if e := shown["e2"]; e.Status != federation.EdgeAlive || e.Revision != 7 || e.Admin == "" {
+		t.Errorf("registered and alive: %+v", e)
+	}
+	if p.zoneLost("az2") || p.zoneLost("az9") {
+		t.Error("a zone with a live edge, or with none ever, counts as lost")
+	}
+	p.hear(federation.Edge{ID: "e2", Locality: az2, Incarnation: 2, Status: federation.EdgeDead})
+	if !p.zoneLost("az2") {
+		t.Error("a zone whose only edge is dead does not count as lost")
+	}
+	p.PutEdge(federation.Edge{ID: "e2", Locality: az2, Incarnation: 3, Gossip: "e2:7946"})
+	if p.zoneLost("az2") {
+		t.Error("news of an edge's former life counts against its new one")
+	}
+	if got := p.addresses("e1"); !slices.Equal(got, []string{"e2:7946"}) || len(p.addresses("e2")) != 0 {
+		t.Errorf("addresses to rejoin: %v", got)
+	}
+	p.hear(federation.Edge{ID: "e2", Locality: az2, Incarnation: 3, Status: federation.EdgeDead})
+	p.RemoveEdge("e2")
+	p.expire()
+	if _, still := shown["e2"]; !still {
+		t.Error("a dead edge is not shown to people")
+	}
+	now = now.Add(forgetAfter + 1)
+	p.expire()
+	if len(shown) != 0 || len(p.known) != 0 {
+		t.Errorf("a long dead edge is kept: %v", shown)
+	}
+}
+
+func TestPeersForgetsARegistrationThatGossipNeverMet(t *testing.T) {
+	gone := ""
+	p := newPeers(time.Now, func(e federation.Edge, g bool) {
+		if g {
+			gone = e.ID
+		}
+	})
+	p.PutEdge(federation.Edge{ID: "e2"})
+	p.RemoveEdge("e2")
+	if gone != "e2" {
+		t.Error("the end of the registration was not told")
+	}
+}
