@@ -2,6 +2,7 @@ package federation
 
 import (
 	"encoding/json"
+	"strings"
 	"time"
 )
 
@@ -13,6 +14,11 @@ type Key struct {
 
 // String is "service/id".
 func (k Key) String() string { return k.Service + "/" + k.ID }
+
+// Local reports whether the key is that of an endpoint which is not registered
+// but known to one edge alone: an upstream URL's, whose service is "host:port".
+// Nobody says that it answers a health path, so a connection is its probe.
+func (k Key) Local() bool { return strings.Contains(k.Service, ":") }
 
 // Protocol is what an instance speaks to the edge.
 type Protocol string

@@ -174,10 +174,9 @@ type Probe struct {
 type Ejection struct {
 	ConnectFailures int // in a row, 1 to 1000; default 3
 	GatewayFailures int // in a row (502, 503, 504, resets), 1 to 1000; default 5
-	// Window and WindowPercent catch endpoints that fail now and then: 1 s to
-	// 10 min, default 60 s; 1 to 100, default 15; judged from WindowMinimum
-	// requests on, 1 to 1,000,000, default 50.
-	Window        time.Duration
+	// WindowPercent catches endpoints that fail now and then: the share of
+	// failures in the last minute, 1 to 100, default 15; judged from
+	// WindowMinimum requests on, 1 to 1,000,000, default 50.
 	WindowPercent int
 	WindowMinimum int
 }
@@ -234,7 +233,7 @@ func DefaultProcess() *Process {
 			Probe: Probe{Interval: time.Second, Timeout: 2 * time.Second, Failures: 3},
 			Ejection: Ejection{
 				ConnectFailures: 3, GatewayFailures: 5,
-				Window: time.Minute, WindowPercent: 15, WindowMinimum: 50,
+				WindowPercent: 15, WindowMinimum: 50,
 			},
 			PanicThreshold: 50,
 		},

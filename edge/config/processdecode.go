@@ -166,7 +166,6 @@ func (h *Health) decode(o *object) {
 	o.below("ejection", func(o *object) {
 		o.integer("connect_failures", &h.Ejection.ConnectFailures, 1, 1000)
 		o.integer("gateway_failures", &h.Ejection.GatewayFailures, 1, 1000)
-		o.duration("window", &h.Ejection.Window, time.Second, 10*time.Minute)
 		o.integer("window_percent", &h.Ejection.WindowPercent, 1, 100)
 		o.integer("window_minimum", &h.Ejection.WindowMinimum, 1, 1_000_000)
 		o.end()

@@ -137,6 +137,14 @@ func (m *Monitor) update(i *federation.Instance) {
 	}
 }
 
+// Probe asks an instance once, bounded by the probe timeout, without any effect
+// on what is known of it. It returns nil when the instance is well.
+func (m *Monitor) Probe(ctx context.Context, i *federation.Instance) error {
+	ctx, cancel := context.WithTimeout(ctx, m.opts.Probing.Timeout)
+	defer cancel()
+	return m.probe(ctx, i, m.path(i))
+}
+
 // SetServicePaths says which path is probed for instances, by service, that
 // declare none.
 func (m *Monitor) SetServicePaths(paths map[string]string) { m.paths.Store(&paths) }

@@ -61,7 +61,7 @@ func (p *prober) close() {
 // probe asks once. An answer from 200 to 399 is well, as for Kubernetes' HTTP
 // probes; redirects are not followed.
 func (p *prober) probe(ctx context.Context, i *federation.Instance, path string) (err error) {
-	if p.opts.ConnectOnly {
+	if p.opts.ConnectOnly || i.Local() {
 		conn, err := p.opts.Dial(ctx, "tcp", i.Address)
 		if err != nil {
 			return fmt.Errorf("probe %s: %w", i.Address, err)

@@ -175,3 +175,19 @@ func TestMonitorOnRealEndpoints(t *testing.T) {
 		}
 	}
 }
+
+// An upstream URL's endpoint promises no health path: whatever it answers there
+// must not take it out.
+func TestLocalEndpointsAreConnectedToOnly(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) }))
+	defer server.Close()
+	p := newTestProber(t, nil)
+	i := target(server, "")
+	if err := p.probe(context.Background(), i, "/healthz"); err == nil {
+		t.Error("a registered instance without its health path was taken for well")
+	}
+	i.Service = "api.example.net:443"
+	if err := p.probe(context.Background(), i, "/healthz"); err != nil {
+		t.Errorf("an upstream URL's endpoint: %v", err)
+	}
+}
