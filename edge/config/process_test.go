@@ -69,7 +69,7 @@ func TestEverySettingIsRead(t *testing.T) {
 		Health: config.Health{
 			Probe: config.Probe{Interval: 2 * time.Second, Timeout: time.Second, Failures: 2},
 			Ejection: config.Ejection{
-				ConnectFailures: 2, GatewayFailures: 4, Window: 30 * time.Second, WindowPercent: 20, WindowMinimum: 10,
+				ConnectFailures: 2, GatewayFailures: 4, WindowPercent: 20, WindowMinimum: 10,
 			},
 			PanicThreshold: 30,
 		},
