@@ -5,8 +5,9 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/grayfed/grayfed/federation"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/grayfed/grayfed/federation"
 )
 
 // warn notes something legal that was probably not meant.

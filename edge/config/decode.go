@@ -9,8 +9,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/grayfed/grayfed/federation"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/grayfed/grayfed/federation"
 )
 
 // decoder walks one YAML document. It remembers where each field was, so that

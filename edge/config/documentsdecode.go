@@ -5,8 +5,9 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/grayfed/grayfed/federation"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/grayfed/grayfed/federation"
 )
 
 // File is a file's name, as problems have it, and its content.

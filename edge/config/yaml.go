@@ -32,7 +32,7 @@ func readFile(path string) ([]byte, *Problem) {
 	if err != nil {
 		return nil, refuse(reason(err), "a readable file")
 	}
-	defer f.Close() //nolint:errcheck // it was only read
+	defer f.Close() // it was only read
 	data, err := io.ReadAll(io.LimitReader(f, MaxFileSize+1))
 	switch {
 	case err != nil:
@@ -89,7 +89,7 @@ func syntaxProblem(file string, err error) Problem {
 	message := strings.TrimPrefix(err.Error(), "yaml: ")
 	p := Problem{File: file, Allowed: "YAML or JSON"}
 	if m := regexp.MustCompile(`^line (\d+): `).FindStringSubmatch(message); m != nil {
-		p.Line, _ = strconv.Atoi(m[1]) //nolint:errcheck // digits only; 0 where it overflows
+		p.Line, _ = strconv.Atoi(m[1]) // digits only; its largest value where it overflows
 		message = message[len(m[0]):]
 	}
 	p.Found = "a syntax error (" + message + ")"

@@ -144,9 +144,9 @@ func (o Options) validate() error {
 			errs = append(errs, fmt.Errorf("health: %s is %s, allowed %s to %s", name, v, low, high))
 		}
 	}
-	count := func(name string, v, low, high int) {
-		if v < low || v > high {
-			errs = append(errs, fmt.Errorf("health: %s is %d, allowed %d to %d", name, v, low, high))
+	count := func(name string, v, high int) {
+		if v < 1 || v > high {
+			errs = append(errs, fmt.Errorf("health: %s is %d, allowed 1 to %d", name, v, high))
 		}
 	}
 	if !federation.ValidName(o.Self) {
@@ -157,18 +157,18 @@ func (o Options) validate() error {
 	}
 	span("probe interval", o.Probing.Interval, 10*time.Millisecond, time.Hour)
 	span("probe timeout", o.Probing.Timeout, time.Millisecond, time.Minute)
-	count("probe failures", o.Probing.Failures, 1, 1000)
-	count("probe successes", o.Probing.Successes, 1, 1000)
-	count("probe concurrency", o.Probing.Concurrency, 1, 100_000)
-	count("connection failures to eject", o.Ejection.ConnectFailures, 1, maxStreak)
-	count("gateway failures to eject", o.Ejection.GatewayFailures, 1, maxStreak)
-	count("window percent", o.Ejection.WindowPercent, 1, 100)
-	count("window requests", o.Ejection.MinRequests, 1, 1_000_000)
+	count("probe failures", o.Probing.Failures, 1000)
+	count("probe successes", o.Probing.Successes, 1000)
+	count("probe concurrency", o.Probing.Concurrency, 100_000)
+	count("connection failures to eject", o.Ejection.ConnectFailures, maxStreak)
+	count("gateway failures to eject", o.Ejection.GatewayFailures, maxStreak)
+	count("window percent", o.Ejection.WindowPercent, 100)
+	count("window requests", o.Ejection.MinRequests, 1_000_000)
 	span("ejection base", o.Ejection.Base, time.Millisecond, time.Hour)
 	span("ejection maximum", o.Ejection.Max, o.Ejection.Base, 24*time.Hour)
 	span("recovery step", o.Recovery.Step, time.Millisecond, time.Hour)
 	for _, s := range o.Recovery.Steps {
-		count("recovery percent", int(s), 1, 99)
+		count("recovery percent", int(s), 99)
 	}
 	span("refresh interval", o.RefreshInterval, 10*time.Millisecond, time.Hour)
 	return errors.Join(errs...)

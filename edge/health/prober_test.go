@@ -108,7 +108,7 @@ func TestProbeOfWhatDoesNotAnswer(t *testing.T) {
 }
 
 func TestConnectOnly(t *testing.T) {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503) }))
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }))
 	p := newTestProber(t, func(p *Probing) { p.ConnectOnly = true })
 	if err := p.probe(context.Background(), target(server, ""), "/healthz"); err != nil {
 		t.Error(err)
@@ -125,7 +125,7 @@ func TestMonitorOnRealEndpoints(t *testing.T) {
 	var down atomic.Bool
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if down.Load() || r.URL.Path != "/live" {
-			w.WriteHeader(503)
+			w.WriteHeader(http.StatusServiceUnavailable)
 		}
 	}))
 	defer server.Close()

@@ -17,7 +17,6 @@ var errDown = errors.New("down")
 // rig runs a monitor in a synctest bubble, with probes that the test answers.
 type rig struct {
 	*Monitor
-	stop context.CancelFunc
 	done chan struct{}
 
 	mu      sync.Mutex

@@ -209,7 +209,7 @@ func parseHost(host string) (name string, wildcard bool, err error) {
 			return "", false, allowed
 		}
 		for i := range len(label) {
-			if c := label[i]; !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '-' || c == '_') {
+			if c := label[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' {
 				return "", false, allowed
 			}
 		}

@@ -50,8 +50,9 @@ func nameHash(name string) uint32 {
 	return h
 }
 
-func appendHeader(b []byte, k kind, federation uint32) []byte {
-	b = append(b, schema, byte(k))
+// newMessage is a message that has only its header yet.
+func newMessage(k kind, federation uint32) []byte {
+	b := []byte{schema, byte(k)}
 	return binary.BigEndian.AppendUint32(b, federation)
 }
 

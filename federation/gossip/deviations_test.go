@@ -148,7 +148,7 @@ func TestAgeTravelsWithTheSet(t *testing.T) {
 	now := time.Now()
 	ttl := g.opts.Timing.RecordTTL()
 	s := set{origin: testOrigin, version: 1, age: ttl - time.Second, records: []record{testRecord("u1", 1, federation.Unhealthy)}}
-	g.takeMessage(s.append(appendHeader(nil, kindSet, g.name)), now)
+	g.takeMessage(s.append(newMessage(kindSet, g.name)), now)
 	p := g.peers["e1"]
 	if p.deviations.count != 1 {
 		t.Fatal("not taken")
@@ -161,7 +161,7 @@ func TestAgeTravelsWithTheSet(t *testing.T) {
 		t.Error("not expired a second later")
 	}
 	s.age = ttl + time.Second
-	g.takeMessage(s.append(appendHeader(nil, kindSet, g.name)), now)
+	g.takeMessage(s.append(newMessage(kindSet, g.name)), now)
 	if p.deviations.count != 0 {
 		t.Error("an expired set was taken")
 	}

@@ -160,7 +160,7 @@ func (g *Gossip) publish(h *federation.HealthRecord, now time.Time) {
 		return
 	}
 	d := delta{origin: g.own.origin, record: r}
-	g.broadcast(subjectName("h", d.edge, r.key), d.append(appendHeader(nil, kindDelta, g.name)))
+	g.broadcast(subjectName("h", d.edge, r.key), d.append(newMessage(kindDelta, g.name)))
 	g.dirty = true
 }
 
@@ -260,7 +260,7 @@ func (g *Gossip) ForwardHeartbeat(ctx context.Context, edgeID string, key federa
 	if err := checkKey(key); err != nil {
 		return fmt.Errorf("forward heartbeat of %s: %w", key, err)
 	}
-	return g.send(edgeID, appendKey(appendHeader(nil, kindHeartbeat, g.name), key))
+	return g.send(edgeID, appendKey(newMessage(kindHeartbeat, g.name), key))
 }
 
 // send sends a message to one edge over TCP. It blocks, so mu is not held.

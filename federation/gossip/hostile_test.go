@@ -85,13 +85,13 @@ func TestBadMessagesOfAMember(t *testing.T) {
 	self := delta{origin: nodes[0].gossip.own.origin, record: testRecord("u9", 1<<60, federation.Unhealthy)}
 	name := nodes[0].gossip.name
 	send([]byte{schema, byte(kindBeat), 1})
-	send(append(appendHeader(nil, kindBeat, name), 0xff, 0xff))
+	send(append(newMessage(kindBeat, name), 0xff, 0xff))
 	send([]byte{schema + 1, byte(kindBeat), 0, 0, 0, 0, 1, 1, 'x'})
-	send(appendHeader(nil, kindBeat, name+1))
-	send(appendHeader(nil, 200, name))
-	send(forged.append(appendHeader(nil, kindDelta, name)))
-	send(stranger.append(appendHeader(nil, kindDelta, name)))
-	send(self.append(appendHeader(nil, kindDelta, name)))
+	send(newMessage(kindBeat, name+1))
+	send(newMessage(200, name))
+	send(forged.append(newMessage(kindDelta, name)))
+	send(stranger.append(newMessage(kindDelta, name)))
+	send(self.append(newMessage(kindDelta, name)))
 	eventually(t, "all counted", func() bool {
 		s := nodes[0].gossip.Stats()
 		return s.Malformed == 2 && s.Unsupported == 2 && s.Foreign == 1 && s.Unknown >= 2 && s.Stale >= 1
@@ -116,7 +116,7 @@ func TestUnknownFieldsPassThrough(t *testing.T) {
 	list := nodes[1].gossip.list.Load()
 	for _, n := range list.Members() {
 		if n.Name == "e0" {
-			if err := list.SendReliable(n, d.append(appendHeader(nil, kindDelta, nodes[1].gossip.name))); err != nil {
+			if err := list.SendReliable(n, d.append(newMessage(kindDelta, nodes[1].gossip.name))); err != nil {
 				t.Fatal(err)
 			}
 		}

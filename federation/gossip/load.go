@@ -12,7 +12,7 @@ func (g *Gossip) announceLoads() {
 		n := min(len(g.pending), loadsPerMessage)
 		g.loadSeq++
 		l := loads{origin: g.own.origin, seq: g.loadSeq, entries: g.pending[:n]}
-		g.broadcast(sequenceName("l", l.edge, l.seq), l.append(appendHeader(nil, kindLoad, g.name)))
+		g.broadcast(sequenceName("l", l.edge, l.seq), l.append(newMessage(kindLoad, g.name)))
 		for _, e := range l.entries {
 			if e.inFlight == 0 && g.loads[e.key].inFlight == 0 {
 				delete(g.loads, e.key)

@@ -442,7 +442,7 @@ func decodeOrigin(body []byte) (o origin, err error) {
 // encodeMeta is what membership itself carries of an edge: what does not
 // change while it lives.
 func encodeMeta(name string, e *federation.Edge) []byte {
-	b := appendHeader(nil, kindMeta, nameHash(name))
+	b := newMessage(kindMeta, nameHash(name))
 	b = appendOrigin(b, origin{edge: e.ID, incarnation: e.Incarnation})
 	b = appendText(b, tagMetaFederation, name)
 	b = appendText(b, tagMetaCluster, e.Cluster)

@@ -32,18 +32,18 @@ func samples() map[string][]byte {
 	s := set{origin: testOrigin, version: 9, age: time.Second, records: []record{r, testRecord("u2", 9, federation.Recovering)}}
 	l := loads{origin: testOrigin, seq: 4, entries: []load{{key: subject, inFlight: 12}, {key: federation.Key{Service: "s", ID: "i"}}}}
 	d := delta{origin: testOrigin, record: r}
-	state := appendBytes(appendBytes(appendHeader(nil, kindState, name), tagStateSet, s.append(nil)), tagStateBeat, b.append(nil))
+	state := appendBytes(appendBytes(newMessage(kindState, name), tagStateSet, s.append(nil)), tagStateBeat, b.append(nil))
 	leaving := b
 	leaving.leaving = true
 	return map[string][]byte{
-		"beat":      b.append(appendHeader(nil, kindBeat, name)),
-		"leaving":   leaving.append(appendHeader(nil, kindBeat, name)),
-		"delta":     d.append(appendHeader(nil, kindDelta, name)),
-		"set":       s.append(appendHeader(nil, kindSet, name)),
+		"beat":      b.append(newMessage(kindBeat, name)),
+		"leaving":   leaving.append(newMessage(kindBeat, name)),
+		"delta":     d.append(newMessage(kindDelta, name)),
+		"set":       s.append(newMessage(kindSet, name)),
 		"state":     state,
-		"load":      l.append(appendHeader(nil, kindLoad, name)),
-		"sync":      appendOrigin(appendHeader(nil, kindSyncRequest, name), testOrigin),
-		"heartbeat": appendKey(appendHeader(nil, kindHeartbeat, name), subject),
+		"load":      l.append(newMessage(kindLoad, name)),
+		"sync":      appendOrigin(newMessage(kindSyncRequest, name), testOrigin),
+		"heartbeat": appendKey(newMessage(kindHeartbeat, name), subject),
 	}
 }
 
@@ -153,7 +153,7 @@ func TestMalformedMessages(t *testing.T) {
 	}{
 		"short":            {[]byte{schema, 1}, errMalformed},
 		"later schema":     {append([]byte{2, 2}, make([]byte, 8)...), errSchema},
-		"other federation": {appendHeader(nil, kindBeat, name+1), errForeign},
+		"other federation": {newMessage(kindBeat, name+1), errForeign},
 	} {
 		if _, _, err := readHeader(c.message, name); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v", what, err)

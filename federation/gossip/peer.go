@@ -92,13 +92,13 @@ func (g *Gossip) callOut() {
 	}
 	for _, id := range e.syncs {
 		g.counters.syncs.Add(1)
-		g.sendLater(id, appendOrigin(appendHeader(nil, kindSyncRequest, g.name), g.own.origin))
+		g.sendLater(id, appendOrigin(newMessage(kindSyncRequest, g.name), g.own.origin))
 	}
 	for _, id := range e.sets {
 		g.mu.Lock()
 		s := g.own.standing(time.Now())
 		s.age = 0
-		message := s.append(appendHeader(nil, kindSet, g.name))
+		message := s.append(newMessage(kindSet, g.name))
 		g.mu.Unlock()
 		g.sendLater(id, message)
 	}

@@ -228,7 +228,7 @@ func (g *Gossip) takeSet(s *set, now time.Time) {
 func (g *Gossip) localState(now time.Time) []byte {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	b := appendHeader(nil, kindState, g.name)
+	b := newMessage(kindState, g.name)
 	own := g.own.standing(now)
 	own.age = 0
 	b = appendBytes(b, tagStateSet, own.append(nil))

@@ -149,7 +149,7 @@ func (g *Gossip) keepUp(now time.Time) {
 	defer g.mu.Unlock()
 	refresh := g.opts.Timing.RefreshInterval
 	if due := now.Sub(g.beatAt) >= refresh; due || g.dirty && now.Sub(g.beatAt) >= g.spacing() {
-		g.broadcast("b/"+g.self.ID, g.beat(false).append(appendHeader(nil, kindBeat, g.name)))
+		g.broadcast("b/"+g.self.ID, g.beat(false).append(newMessage(kindBeat, g.name)))
 		g.beatAt, g.dirty = now, false
 		if due {
 			g.repeatLoads()
@@ -225,7 +225,7 @@ func (g *Gossip) leave(list *memberlist.Memberlist) {
 	defer deadline.Stop()
 	started := time.Now()
 	g.mu.Lock()
-	message := g.beat(true).append(appendHeader(nil, kindBeat, g.name))
+	message := g.beat(true).append(newMessage(kindBeat, g.name))
 	var nodes []*memberlist.Node
 	for _, p := range g.peers {
 		if p.alive() && len(nodes) < 32 {
