@@ -30,6 +30,21 @@ func (e *Endpoint) Usable() bool {
 // Eligible is the part of Usable that only a new snapshot changes.
 func (e *Endpoint) Eligible() bool { return !e.Draining && e.Health.Usable() }
 
+// EffectiveWeight is the share of its subset's requests that the endpoint is to
+// have now, in hundredths of a weight: its Weight, of which it gets only
+// Health.Percent while it recovers. 0 to 100*MaxWeight; in hundredths, so that
+// a recovering endpoint of weight 1 gets its small share too.
+func (e *Endpoint) EffectiveWeight() int64 {
+	switch e.Health.Status {
+	case Unhealthy:
+		return 0
+	case Recovering:
+		return int64(e.Weight) * int64(e.Health.Percent)
+	case HealthUnknown, Healthy:
+	}
+	return int64(e.Weight) * 100
+}
+
 // ServiceView is one service in a Snapshot: immutable.
 type ServiceView struct {
 	Name string

@@ -1,0 +1,85 @@
+package balance
+
+import (
+	"sync/atomic"
+
+	"github.com/grayfed/grayfed/federation"
+)
+
+// WeightedRoundRobin gives each endpoint its turns in exact proportion to its
+// effective weight, evenly spread.
+//
+// It is the static stride scheduler of gRPC's weighted_round_robin, with the
+// highest weight in place of 65535 so that nothing is rounded: the list is gone
+// through again and again, and in each round an endpoint has its turn when its
+// running sum of weights passes a multiple of the highest. In as many rounds
+// as the highest weight, after division by the common factor, each endpoint has
+// as many turns as its weight says. Turns of endpoints that cannot be picked
+// are passed over without shifting those of the others, so the others keep
+// their ratio. There is no lock: a turn is claimed by an atomic step.
+type WeightedRoundRobin struct {
+	endpoints []*federation.Endpoint
+	turns     []turns
+	rounds    uint64 // in which all have had their turns: the highest weight
+	// position counts the places of the list gone through; 0: not begun. It
+	// begins anywhere, as in Envoy and gRPC, so that endpoints at the head of
+	// the list do not gain from each new list, nor from each edge.
+	position atomic.Uint64
+}
+
+type turns struct{ weight, offset uint64 }
+
+var _ Picker = (*WeightedRoundRobin)(nil)
+
+// NewWeightedRoundRobin keeps the list, which must not change.
+func NewWeightedRoundRobin(endpoints []*federation.Endpoint) *WeightedRoundRobin {
+	w := &WeightedRoundRobin{endpoints: endpoints, turns: make([]turns, len(endpoints))}
+	factor := uint64(0)
+	for i, e := range endpoints {
+		w.turns[i].weight = weight(e)
+		factor = commonFactor(w.turns[i].weight, factor)
+	}
+	for i := range w.turns {
+		w.turns[i].weight /= factor
+		w.rounds = max(w.rounds, w.turns[i].weight)
+	}
+	for i := range w.turns {
+		// Multiples of the golden ratio spread endpoints of equal weight over
+		// the rounds, however many they are.
+		w.turns[i].offset = below(uint64(i)*0x9e3779b97f4a7c15, w.rounds)
+	}
+	return w
+}
+
+func commonFactor(a, b uint64) uint64 {
+	for b != 0 {
+		a, b = b, a%b
+	}
+	return a
+}
+
+// maxPlaces bounds the places of one pick: with weights of very different size
+// there are many places to a turn.
+const maxPlaces = 1024
+
+// Pick implements [Picker]. rnd decides where the first round begins; and when
+// maxPlaces places have no turn of an endpoint that can be picked, it decides
+// among all those in proportion to their weights.
+func (w *WeightedRoundRobin) Pick(rnd uint64, tried []*federation.Endpoint) *federation.Endpoint {
+	n := uint64(len(w.endpoints))
+	if n == 0 {
+		return nil
+	}
+	if w.position.Load() == 0 {
+		w.position.CompareAndSwap(0, 1+below(rnd, n*w.rounds))
+	}
+	for range maxPlaces {
+		place := w.position.Add(1)
+		i, round := place%n, place/n%w.rounds
+		t := w.turns[i]
+		if (t.weight*round+t.offset)%w.rounds >= w.rounds-t.weight && candidate(w.endpoints[i], tried) {
+			return w.endpoints[i]
+		}
+	}
+	return sample(w.endpoints, rnd, tried)
+}
