@@ -128,7 +128,8 @@ func signal(c chan struct{}) {
 
 // Run writes what is logged within 100 ms, until ctx ends; then it writes what
 // is left and returns nil. An output that fails loses the lines it was given,
-// which are counted; one that blocks for good blocks the end of Run.
+// which are counted, and is tried again with the next ones; one that blocks for
+// good blocks the end of Run. It is called once.
 func (l *AccessLog) Run(ctx context.Context) error {
 	timer := time.NewTimer(gather)
 	defer timer.Stop()
@@ -155,17 +156,14 @@ func (l *AccessLog) writeBatch() {
 	b := l.filling
 	l.filling, l.writing = l.spare, len(b.records)
 	l.mu.Unlock()
-	pending := 0
+	encoded := 0
 	for i := range b.records {
 		l.encoder.encode(&b.records[i])
-		pending++
-		if l.lines.Len() >= chunk {
-			l.flush(pending)
-			pending = 0
+		encoded++
+		if l.lines.Len() >= chunk || i == len(b.records)-1 {
+			l.flush(encoded)
+			encoded = 0
 		}
-	}
-	if pending > 0 {
-		l.flush(pending)
 	}
 	b.reset()
 	l.spare = b
@@ -176,10 +174,15 @@ func (l *AccessLog) writeBatch() {
 
 // flush gives n whole lines to the output.
 func (l *AccessLog) flush(n int) {
-	if _, err := l.output.Write(l.lines.Bytes()); err != nil {
-		l.counted.failed.Add(uint64(n))
-	} else {
-		l.counted.written.Add(uint64(n))
-	}
+	data := l.lines.Bytes()
+	accepted, err := l.output.Write(data)
 	l.lines.Reset()
+	if err == nil {
+		l.counted.written.Add(uint64(n))
+		return
+	}
+	l.counted.failed.Add(uint64(n))
+	if accepted > 0 && accepted < len(data) && data[accepted-1] != '\n' {
+		l.lines.WriteByte('\n') // the next line is not to lie behind half a line
+	}
 }

@@ -3,7 +3,6 @@ package observe
 import (
 	"context"
 	"log/slog"
-	"time"
 )
 
 // encoder writes records as lines by slog's JSON handler, without garbage: the
@@ -14,19 +13,24 @@ type encoder struct {
 	handler slog.Handler
 	query   bool
 	attrs   []slog.Attr
-	remote  []byte
+	address []byte
 }
 
 func (e *encoder) encode(r *Record) {
-	e.remote = e.remote[:0]
+	client, remote := r.ClientIP, ""
 	if r.Remote.IsValid() {
-		e.remote, _ = r.Remote.AppendText(e.remote)
+		e.address = r.Remote.Addr().AppendTo(e.address[:0])
+		split := len(e.address)
+		e.address = r.Remote.AppendTo(e.address)
+		remote = view(e.address[split:])
+		if client == "" {
+			client = view(e.address[:split])
+		}
 	}
-	client := r.ClientIP
 	e.attrs = append(e.attrs[:0],
 		slog.String("id", r.ID),
 		slog.String("client", client),
-		slog.String("remote", view(e.remote)),
+		slog.String("remote", remote),
 		slog.String("method", r.Method),
 		slog.String("scheme", r.Scheme),
 		slog.String("host", r.Host),
@@ -43,8 +47,8 @@ func (e *encoder) encode(r *Record) {
 		slog.String("upstream", r.Upstream),
 		slog.String("upstream_address", r.UpstreamAddr),
 		slog.Int("retries", r.Retries),
-		slog.Int64("duration_us", micro(r.Duration)),
-		slog.Int64("upstream_duration_us", micro(r.UpstreamDuration)),
+		slog.Int64("duration_us", r.Duration.Microseconds()),
+		slog.Int64("upstream_duration_us", r.UpstreamDuration.Microseconds()),
 		slog.Int64("request_bytes", r.RequestBytes),
 		slog.Int64("response_bytes", r.ResponseBytes),
 		slog.String("user_agent", r.UserAgent),
@@ -65,5 +69,3 @@ func (e *encoder) optional(key, value string, wanted bool) {
 		e.attrs = append(e.attrs, slog.String(key, value))
 	}
 }
-
-func micro(d time.Duration) int64 { return d.Microseconds() }

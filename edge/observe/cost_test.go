@@ -2,7 +2,6 @@ package observe
 
 import (
 	"bytes"
-	"context"
 	"io"
 	"log/slog"
 	"net/netip"
@@ -19,6 +18,27 @@ func benchRecord() Record {
 		Rung: "canary-here", Reason: "in-release", Upstream: "user-service-az1-v2", UpstreamAddr: "10.0.0.7:8080",
 		Status: 200, ResponseBytes: 1024, Duration: 1234 * time.Microsecond, UpstreamDuration: 987 * time.Microsecond,
 		UserAgent: "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0",
+	}
+}
+
+func TestLinesAllocateNothing(t *testing.T) {
+	log, err := NewAccessLog(AccessLogOptions{Output: io.Discard, Queue: 1000})
+	if err != nil {
+		t.Fatal(err)
+	}
+	record := benchRecord()
+	lot := func() {
+		for range 1000 {
+			log.Log(&record)
+		}
+		log.writeBatch()
+	}
+	lot() // each of the two batches gets its memory
+	lot()
+	lot()
+	lot()
+	if got := testing.AllocsPerRun(20, lot); got != 0 {
+		t.Errorf("%v allocations for 1000 lines", got)
 	}
 }
 
@@ -50,23 +70,18 @@ func BenchmarkEncode(b *testing.B) {
 	}
 }
 
-// BenchmarkLogAndWrite is all of it, on one processor with -cpu 1.
-func BenchmarkLogAndWrite(b *testing.B) {
-	log, err := NewAccessLog(AccessLogOptions{Output: io.Discard, Queue: maxQueue})
+// BenchmarkLine is all that a line costs, but for the output.
+func BenchmarkLine(b *testing.B) {
+	log, err := NewAccessLog(AccessLogOptions{Output: io.Discard})
 	if err != nil {
 		b.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error)
-	go func() { done <- log.Run(ctx) }()
 	record := benchRecord()
 	b.ReportAllocs()
 	for b.Loop() {
 		log.Log(&record)
+		if len(log.filling.records) == wakeAt {
+			log.writeBatch()
+		}
 	}
-	cancel()
-	if err := <-done; err != nil {
-		b.Fatal(err)
-	}
-	b.ReportMetric(float64(log.counted.dropped.Load())/float64(b.N), "lost/op")
 }
