@@ -136,7 +136,7 @@ func (in *inbound) decodeTrailer(b []byte) (piece []byte, more bool, reason Reas
 	in.trailer.Reset()
 	in.trailers.reset()
 	n, reason := parseFields(b, 0, &in.trailer, &in.trailers, maxTrailerFields)
-	if reason == ReasonTooManyFields || (n == needMore && len(b) > maxTrailer) {
+	if reason == ReasonTooManyFields || n > maxTrailer || (n == needMore && len(b) > maxTrailer) {
 		return nil, false, ReasonTrailer
 	}
 	if reason != ReasonNone {

@@ -1,6 +1,10 @@
 package http1
 
-import "unsafe"
+import (
+	"net/netip"
+	"strings"
+	"unsafe"
+)
 
 // Classes of bytes, RFC 9110 section 5.6.2 and RFC 3986 section 3.
 const (
@@ -59,7 +63,10 @@ func validAuthority(s string) bool {
 	if s != "" && s[0] == '[' {
 		for i = 1; i < len(s) && is(s[i], classLiteral); i++ {
 		}
-		if i == len(s) || s[i] != ']' || i < 3 {
+		if i == len(s) || s[i] != ']' {
+			return false
+		}
+		if _, err := netip.ParseAddr(s[1:i]); err != nil || !strings.Contains(s[:i], ":") {
 			return false
 		}
 		i++

@@ -1,6 +1,7 @@
 package http1
 
 import (
+	"errors"
 	"io"
 	"time"
 
@@ -21,7 +22,7 @@ const (
 	// maxChunkLine bounds a chunk's size and extensions.
 	maxChunkLine = 256
 	// maxTrailer bounds a trailer section in bytes, maxTrailerFields in fields.
-	maxTrailer       = 8 << 10
+	maxTrailer       = headRoom
 	maxTrailerFields = 64
 )
 
@@ -75,7 +76,7 @@ func (in *inbound) next() ([]byte, error) {
 	}
 	if in.r == in.w {
 		if err := in.fill(); err != nil {
-			if err == io.EOF && in.kind == bodyUntilClose {
+			if errors.Is(err, io.EOF) && in.kind == bodyUntilClose {
 				in.done = true
 				return nil, io.EOF
 			}
@@ -92,6 +93,12 @@ func (in *inbound) next() ([]byte, error) {
 	}
 	in.r += len(piece)
 	return piece, nil
+}
+
+// waits reports whether next has nothing at hand to return. A chunked body
+// has been decoded ahead: what is left over is no piece yet.
+func (in *inbound) waits() bool {
+	return len(in.ready) == 0 && !in.done && (in.r == in.w || in.kind == bodyChunked)
 }
 
 // unexpected marks the end of the connection within a body.
@@ -112,7 +119,8 @@ func (in *inbound) fill() error {
 		in.r = in.floor
 	}
 	if in.w == len(in.buf) {
-		// Room is kept for the largest chunk line and trailer section.
+		// Room is kept for the largest chunk line and trailer section, so that
+		// the verdict is the same wherever the sender's pieces end.
 		return ReasonTrailer
 	}
 	n, err := in.s.read(in.buf[in.w:], sooner(in.s.eng.until(in.idle), in.deadline))

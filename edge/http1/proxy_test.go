@@ -32,12 +32,12 @@ func TestProxy(t *testing.T) {
 		"POST /a?flush=1 HTTP/1.1\r\nHost: x.test\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n",
 	} {
 		c.send(request)
-		response, body := c.receive("GET")
-		if i == 0 && body != "!" || i > 0 && body != "hello!" {
-			t.Errorf("%q: %d %q", request, response.StatusCode, body)
+		response := c.receive(http.MethodGet)
+		if i == 0 && response.body != "!" || i > 0 && response.body != "hello!" {
+			t.Errorf("%q: %+v", request, response)
 		}
-		if !strings.Contains(response.Header.Get("X-Seen"), "x.test/a") {
-			t.Errorf("%v", response.Header)
+		if !strings.Contains(response.header.Get("X-Seen"), "x.test/a") {
+			t.Errorf("%v", response.header)
 		}
 	}
 	if stats := transport.Stats(); stats.Open != 1 || stats.Idle != 1 {

@@ -148,8 +148,8 @@ func TestRefusedRequestsReachNobody(t *testing.T) {
 			} else {
 				c.send(first)
 			}
-			if response, body := c.receive("GET"); response.StatusCode != 200 || body != "ok" {
-				t.Fatalf("%s: first response %d %q", refusal.name, response.StatusCode, body)
+			if response := c.receive(http.MethodGet); response.status != 200 || response.body != "ok" {
+				t.Fatalf("%s: first response %+v", refusal.name, response)
 			}
 			forwarded := origin.bytes.Load()
 			if forwarded-seen != int64(len(first)) {
@@ -158,20 +158,20 @@ func TestRefusedRequestsReachNobody(t *testing.T) {
 			if !whole {
 				c.send(refusal.request)
 			}
-			response, body := c.receive("GET")
-			if response.StatusCode != refusal.status {
-				t.Errorf("%s: status %d, want %d", refusal.name, response.StatusCode, refusal.status)
+			response := c.receive(http.MethodGet)
+			if response.status != refusal.status {
+				t.Errorf("%s: status %d, want %d", refusal.name, response.status, refusal.status)
 			}
 			var problem struct {
 				Status int
 				Title  string
 				Detail string
 			}
-			if err := json.Unmarshal([]byte(body), &problem); err != nil || problem.Status != refusal.status ||
+			if err := json.Unmarshal([]byte(response.body), &problem); err != nil || problem.Status != refusal.status ||
 				problem.Title != http.StatusText(refusal.status) || problem.Detail == "" {
-				t.Errorf("%s: problem document %q: %v", refusal.name, body, err)
+				t.Errorf("%s: problem document %q: %v", refusal.name, response.body, err)
 			}
-			if !response.Close {
+			if !response.closes {
 				t.Errorf("%s: the response does not say that the connection ends", refusal.name)
 			}
 			if n, err := io.Copy(io.Discard, c.r); n != 0 || err != nil {
@@ -205,8 +205,8 @@ func TestRefusalsByteByByte(t *testing.T) {
 				break // refused before its end
 			}
 		}
-		if response, _ := c.receive("GET"); response.StatusCode != refusal.status {
-			t.Errorf("%s: status %d, want %d", refusal.name, response.StatusCode, refusal.status)
+		if response := c.receive(http.MethodGet); response.status != refusal.status {
+			t.Errorf("%s: status %d, want %d", refusal.name, response.status, refusal.status)
 		}
 		_ = c.Close()
 	}

@@ -1,6 +1,8 @@
 package http1
 
 import (
+	"net/http"
+
 	"github.com/grayfed/grayfed/edge/exchange"
 )
 
@@ -26,7 +28,7 @@ func parseRequest(b []byte, req *exchange.Request, h *head, limits headLimits) (
 		return needMore, badMethod(b[i])
 	}
 	req.Method = view(b[:i])
-	if req.Method == "CONNECT" {
+	if req.Method == http.MethodConnect {
 		return needMore, ReasonConnect
 	}
 	i++
@@ -78,7 +80,7 @@ func parseTarget(b []byte, i int, req *exchange.Request, limit int) (int, Reason
 		if i+1 == len(b) {
 			return needMore, ReasonNone
 		}
-		if req.Method != "OPTIONS" || b[i+1] != ' ' {
+		if req.Method != http.MethodOptions || b[i+1] != ' ' {
 			return needMore, ReasonTarget
 		}
 		req.Path = "*"
@@ -123,7 +125,7 @@ func parseTarget(b []byte, i int, req *exchange.Request, limit int) (int, Reason
 	}
 	if req.Path == "" { // absolute form only: RFC 9112, section 3.2.4
 		req.Path = "/"
-		if req.Method == "OPTIONS" && !req.HasQuery {
+		if req.Method == http.MethodOptions && !req.HasQuery {
 			req.Path = "*"
 		}
 	}

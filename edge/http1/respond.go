@@ -23,7 +23,9 @@ func bodyless(method string, status int) bool {
 	return status < 200 || status == 204 || status == 304 || method == "HEAD"
 }
 
-// appendFields writes fields, without those that end at this hop.
+// appendFields writes fields, without those that end at this hop and without
+// what would break the line it stands on: nothing that a codec parsed does,
+// and a handler's mistake must not split a message in two.
 func appendFields(out []byte, fields *exchange.Fields) (_ []byte, hasDate bool) {
 	list := fields.All()
 	for i := range list {
@@ -31,10 +33,15 @@ func appendFields(out []byte, fields *exchange.Fields) (_ []byte, hasDate bool) 
 		if isFraming(field.ID) {
 			continue
 		}
-		hasDate = hasDate || field.ID == exchange.FieldDate
+		line := len(out)
 		out = append(out, field.Name...)
 		out = append(out, ": "...)
 		out = append(out, field.Value...)
+		if skipText(out, line) < len(out) {
+			out = out[:line]
+			continue
+		}
+		hasDate = hasDate || field.ID == exchange.FieldDate
 		out = append(out, "\r\n"...)
 	}
 	return out, hasDate
@@ -121,15 +128,23 @@ func (c *serverConn) writeFailed(err error) *exchange.Error {
 // chunkFrame is the most that frames a chunk and ends a body without trailers.
 const chunkFrame = 16 + len("\r\n\r\n0\r\n\r\n")
 
+// waiter is a body that knows whether its next piece has arrived.
+type waiter interface{ waits() bool }
+
 // stream pulls the response's body and writes it, the first piece together
 // with the head.
 func (c *serverConn) stream(x *exchange.Exchange, kind bodyKind) *exchange.Error {
 	s := c.sess
 	body, left := x.Response.Body, x.Response.ContentLength
-	if kind != bodyLength {
-		if piece, all := body.Buffered(); all && len(s.out)+len(piece)+chunkFrame < cap(s.out) {
-			c.put(x, kind, piece)
-			return c.endBody(x, kind)
+	piece, all := body.Buffered()
+	if kind != bodyLength && all && len(s.out)+len(piece)+chunkFrame < cap(s.out) {
+		c.put(x, kind, piece)
+		return c.endBody(x, kind)
+	}
+	if waits, ok := body.(waiter); !all && (!ok || waits.waits()) {
+		// The head may be what the client waits for before it sends more.
+		if failure := c.flush(); failure != nil {
+			return failure
 		}
 	}
 	for kind != bodyLength || left > 0 {
@@ -145,7 +160,7 @@ func (c *serverConn) stream(x *exchange.Exchange, kind bodyKind) *exchange.Error
 				return &exchange.Error{Phase: exchange.PhaseReceive, Fault: exchange.FaultUpstream, Wrote: true, Err: errBodyLength}
 			}
 		}
-		if len(s.out)+len(piece)+chunkFrame > cap(s.out) {
+		if len(s.out)+len(piece)+chunkFrame > cap(s.out) || (kind != bodyChunked && len(s.out) == 0) {
 			if failure := c.putLarge(x, kind, piece); failure != nil {
 				return failure
 			}

@@ -136,16 +136,47 @@ func (c *client) send(text string) {
 	}
 }
 
-// receive reads one response with its whole body.
-func (c *client) receive(method string) (*http.Response, string) {
+// answer is a response with its whole body.
+type answer struct {
+	status  int
+	header  http.Header
+	length  int64
+	chunked bool
+	closes  bool
+	body    string
+	trailer http.Header
+}
+
+// receive reads one response to a request of the method.
+func (c *client) receive(method string) answer {
 	c.t.Helper()
-	response, err := http.ReadResponse(c.r, &http.Request{Method: method})
+	a, err := c.tryReceive(method)
 	if err != nil {
 		c.t.Fatalf("response: %v", err)
 	}
-	body, err := io.ReadAll(response.Body)
+	return a
+}
+
+func (c *client) tryReceive(method string) (answer, error) {
+	response, err := http.ReadResponse(c.r, &http.Request{Method: method})
 	if err != nil {
-		c.t.Fatalf("response body: %v", err)
+		return answer{}, err
 	}
-	return response, string(body)
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	return answer{
+		status: response.StatusCode, header: response.Header, length: response.ContentLength,
+		chunked: len(response.TransferEncoding) > 0, closes: response.Close,
+		body: string(body), trailer: response.Trailer,
+	}, err
+}
+
+// ended reads to the end of the connection and returns what came before it.
+func (c *client) ended() string {
+	c.t.Helper()
+	rest, err := io.ReadAll(c.r)
+	if err != nil {
+		c.t.Fatalf("end of connection: %v", err)
+	}
+	return string(rest)
 }

@@ -102,6 +102,7 @@ type Server struct {
 
 	mu    sync.Mutex
 	conns map[*serverConn]struct{} // mu
+	cut   bool                     // mu; connections are not served any more
 	ended chan struct{}            // mu; closed once conns is empty, if Drain waits
 }
 
@@ -132,6 +133,11 @@ func (s *Server) ServeConn(nc net.Conn, info exchange.Conn) {
 	c.init(nc, s.eng)
 	c.waitFn = c.awaitable
 	s.mu.Lock()
+	if s.cut {
+		s.mu.Unlock()
+		_ = nc.Close() // as below
+		return
+	}
 	s.conns[c] = struct{}{}
 	s.mu.Unlock()
 	s.eng.add(c)
@@ -154,7 +160,7 @@ var errDrained = errors.New("server drained")
 // Drain closes idle connections at once and the others after the response
 // they are working on, which says "Connection: close". When ctx ends, what is
 // left is cut, tunnels included, and its error is returned. New connections
-// get one response each. Drain is called once.
+// get one response each until then, none afterwards. Drain is called once.
 func (s *Server) Drain(ctx context.Context) error {
 	s.draining.Store(true)
 	for _, c := range s.all() {
@@ -173,6 +179,9 @@ func (s *Server) Drain(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
+	s.mu.Lock()
+	s.cut = true
+	s.mu.Unlock()
 	for _, c := range s.all() {
 		c.cut()
 	}

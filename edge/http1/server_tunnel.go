@@ -34,6 +34,7 @@ func (c *serverConn) serveTunnel(x *exchange.Exchange) *exchange.Error {
 	if failure := c.flush(); failure != nil {
 		return failure
 	}
+	s.dropOut(c.eng)
 	idle := x.Timeouts.Idle
 	if idle <= 0 {
 		idle = c.srv.options.TunnelTimeout
@@ -46,7 +47,7 @@ func (c *serverConn) serveTunnel(x *exchange.Exchange) *exchange.Error {
 		p.down()
 	}()
 	p.up()
-	<-ended
+	p.await(ended)
 	_ = tunnel.Close() // what failed is in p already
 	x.RequestBytes, x.ResponseBytes = p.sent, p.received
 	return p.failure.Load()
@@ -64,8 +65,45 @@ type pump struct {
 	sent, received int64
 }
 
+// until is the engine's time at which nothing will have moved for too long.
+func (p *pump) until() int64 {
+	if p.idle <= 0 {
+		return 0
+	}
+	return p.moved.Load() + int64(p.idle+sweepTick)
+}
+
+// await waits for the downward direction, which has no deadline of its own
+// and would outlast a client that has ended its side and an upstream that
+// says nothing more.
+func (p *pump) await(ended <-chan struct{}) {
+	if p.idle <= 0 {
+		<-ended
+		return
+	}
+	timer := time.NewTimer(p.idle)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ended:
+			return
+		case <-timer.C:
+		}
+		if left := p.until() - p.c.eng.now.Load(); left > 0 {
+			timer.Reset(time.Duration(left))
+			continue
+		}
+		p.fail(exchange.FaultClient, errTimeout)
+		<-ended
+		return
+	}
+}
+
 // fail ends both directions; the first failure stays.
 func (p *pump) fail(fault exchange.Fault, err error) {
+	if errors.Is(err, errInterrupted) {
+		fault = exchange.FaultGateway // the other direction's is there already, so this is a drain
+	}
 	failure := &exchange.Error{Phase: exchange.PhaseTunnel, Fault: fault, Wrote: true, Timeout: errors.Is(err, errTimeout), Err: err}
 	p.failure.CompareAndSwap(nil, failure)
 	_ = p.tunnel.Close() // it is given up
@@ -79,10 +117,9 @@ func (p *pump) up() {
 	for {
 		if in.r == in.w {
 			in.r, in.w = 0, 0
-			n, err := c.read(in.buf, c.eng.until(p.idle))
-			if errors.Is(err, errTimeout) && c.eng.now.Load()-p.moved.Load() < int64(p.idle) {
-				_ = c.nc.SetReadDeadline(time.Time{}) // the other direction is alive
-				continue
+			n, err := c.read(in.buf, p.until())
+			if errors.Is(err, errTimeout) && p.until() > c.eng.now.Load() {
+				continue // the other direction is alive
 			}
 			if err == io.EOF {
 				if err = p.tunnel.CloseWrite(); err != nil {

@@ -27,7 +27,8 @@ type sock struct {
 
 	// readUntil and writeUntil are the engine's times at which a wait ends;
 	// 0 is never, expired that the sweeper has ended it. They are not reset
-	// after each wait: a wait that ends without being expired goes on.
+	// when a wait ends by itself, so that the sweeper may end one that is over:
+	// only while reads or writes say that there is one does it count.
 	readUntil, writeUntil atomic.Int64
 	// stopped: waits end with errInterrupted from now on; stoppedReads: waits
 	// for reading do.
@@ -38,11 +39,13 @@ type sock struct {
 	rp      []byte // where the read under way puts its bytes
 	rn      int
 	rerr    syscall.Errno
+	reads   bool  // the read under way has waited
 	rlimit  int64 // readUntil for the read under way, once it waits
 	relimit bool  // a limit set from another goroutine counts for it
 	wp      []byte
 	wn      int
 	werr    syscall.Errno
+	writes  bool // the write under way has waited
 	widle   time.Duration
 	readFn  func(fd uintptr) bool
 	writeFn func(fd uintptr) bool
@@ -61,7 +64,7 @@ func (s *sock) sweep(now int64) {
 		s.wakeReader()
 	}
 	if until := s.writeUntil.Load(); until > 0 && now >= until && s.writeUntil.CompareAndSwap(until, expired) {
-		_ = s.nc.SetWriteDeadline(longAgo()) // it fails on a closed connection only
+		s.wakeWriter()
 	}
 }
 
@@ -69,6 +72,10 @@ func (s *sock) sweep(now int64) {
 // start again.
 func (s *sock) wakeReader() {
 	_ = s.nc.SetReadDeadline(longAgo()) // it fails on a closed connection only
+}
+
+func (s *sock) wakeWriter() {
+	_ = s.nc.SetWriteDeadline(longAgo()) // as above
 }
 
 // limitRead changes the limit of a read that another goroutine waits in.
@@ -89,17 +96,7 @@ func longAgo() time.Time { return time.Unix(1, 0) }
 // Errors are io.EOF, errTimeout, errInterrupted and the socket's own.
 func (s *sock) read(p []byte, until int64) (int, error) {
 	if s.raw == nil {
-		s.rlimit = until
-		for {
-			s.readUntil.Store(s.rlimit)
-			n, err := s.nc.Read(p)
-			if n > 0 || err == nil {
-				return n, nil
-			}
-			if err = s.waitEnded(err, &s.readUntil); err != nil {
-				return 0, err
-			}
-		}
+		return s.readConn(p, until)
 	}
 	s.rp, s.rlimit = p, until
 	err := s.rawRead(s.readFn)
@@ -110,17 +107,39 @@ func (s *sock) read(p []byte, until int64) (int, error) {
 	return s.readResult()
 }
 
+func (s *sock) readConn(p []byte, until int64) (int, error) {
+	s.rlimit, s.reads = until, true
+	for {
+		s.readUntil.Store(s.rlimit)
+		n, err := s.nc.Read(p)
+		if n > 0 || err == nil {
+			return n, nil
+		}
+		if err = s.readEnded(err); err != nil {
+			return 0, err
+		}
+	}
+}
+
 // rawRead runs f as often as the socket is readable until it returns true.
+// When it lets f wait, f calls waitRead.
 func (s *sock) rawRead(f func(uintptr) bool) error {
+	s.reads = false
 	for {
 		err := s.raw.Read(f)
 		if err == nil {
 			return nil
 		}
-		if err = s.waitEnded(err, &s.readUntil); err != nil {
+		if err = s.readEnded(err); err != nil {
 			return err
 		}
 	}
+}
+
+// waitRead notes that the read under way waits from here on.
+func (s *sock) waitRead() {
+	s.reads = true
+	s.readUntil.Store(s.rlimit)
 }
 
 func (s *sock) readResult() (int, error) {
@@ -136,7 +155,7 @@ func (s *sock) readResult() (int, error) {
 func (s *sock) readable(fd uintptr) bool {
 	s.rn, s.rerr = sysRecv(fd, s.rp)
 	if s.rerr == syscall.EAGAIN {
-		s.readUntil.Store(s.rlimit)
+		s.waitRead()
 		return false
 	}
 	return true
@@ -150,13 +169,13 @@ func (s *sock) write(p []byte, idle time.Duration) (int, error) {
 	if s.raw == nil {
 		return s.writeConn(p, idle)
 	}
-	s.wp, s.wn, s.werr, s.widle = p, 0, 0, idle
+	s.wp, s.wn, s.werr, s.widle, s.writes = p, 0, 0, idle, false
 	for {
 		err := s.raw.Write(s.writeFn)
 		if err == nil {
 			break
 		}
-		if err = s.waitEnded(err, &s.writeUntil); err != nil {
+		if err = s.writeEnded(err); err != nil {
 			s.wp = nil
 			return s.wn, err
 		}
@@ -172,6 +191,7 @@ func (s *sock) writable(fd uintptr) bool {
 	for {
 		n, errno := sysSend(fd, s.wp[s.wn:])
 		if errno == syscall.EAGAIN {
+			s.writes = true
 			s.writeUntil.Store(s.eng.until(s.widle))
 			return false
 		}
@@ -187,6 +207,7 @@ func (s *sock) writable(fd uintptr) bool {
 
 func (s *sock) writeConn(p []byte, idle time.Duration) (int, error) {
 	written := 0
+	s.writes = true
 	for {
 		s.writeUntil.Store(s.eng.until(idle))
 		n, err := s.nc.Write(p[written:])
@@ -195,32 +216,60 @@ func (s *sock) writeConn(p []byte, idle time.Duration) (int, error) {
 			s.writeUntil.Store(0)
 			return written, nil
 		}
-		if err = s.waitEnded(err, &s.writeUntil); err != nil {
+		if err = s.writeEnded(err); err != nil {
 			return written, err
 		}
 	}
 }
 
-// waitEnded says why a wait or a call ended: nil means for no reason that
-// still holds, and that it is to be tried again.
-func (s *sock) waitEnded(err error, until *atomic.Int64) error {
+// readEnded says why a wait or a call ended: nil means for no reason that
+// still holds, and that it is to be tried again. It clears the deadline first
+// and looks for reasons afterwards; who ends a wait does it the other way
+// round, so that neither can be missed.
+func (s *sock) readEnded(err error) error {
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		return err
 	}
-	switch {
-	case s.stopped.Load(), until == &s.readUntil && s.stoppedReads.Load():
+	if err = s.nc.SetReadDeadline(time.Time{}); err != nil {
+		return err
+	}
+	if s.stopped.Load() || s.stoppedReads.Load() {
+		s.wakeReader() // later waits end, too
 		return errInterrupted
-	case until.Load() == expired:
+	}
+	if s.reads && s.readUntil.Load() == expired {
 		return errTimeout
 	}
-	// The sweeper was about to end a wait that had ended by itself.
-	if until == &s.readUntil {
-		if limit := s.newLimit.Swap(0); limit != 0 && s.relimit {
-			s.rlimit = limit
-		}
-		return s.nc.SetReadDeadline(time.Time{})
+	if limit := s.newLimit.Swap(0); limit != 0 && s.relimit {
+		s.rlimit = limit
 	}
-	return s.nc.SetWriteDeadline(time.Time{})
+	return nil
+}
+
+// writeEnded is readEnded for writing.
+func (s *sock) writeEnded(err error) error {
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		return err
+	}
+	if err = s.nc.SetWriteDeadline(time.Time{}); err != nil {
+		return err
+	}
+	if s.stopped.Load() {
+		s.wakeWriter()
+		return errInterrupted
+	}
+	if s.writes && s.writeUntil.Load() == expired {
+		return errTimeout
+	}
+	return nil
+}
+
+// quiet reports whether the peer has neither sent something unread nor ended
+// its side. It is for plain sockets.
+func (s *sock) quiet() bool {
+	quiet := false
+	err := s.raw.Control(func(fd uintptr) { quiet = sysQuiet(fd) })
+	return err == nil && quiet
 }
 
 // closeWrite tells the peer that nothing more comes.

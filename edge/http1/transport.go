@@ -50,6 +50,8 @@ func (o *TransportOptions) validate() error {
 		return errors.New("http1: a transport needs an engine")
 	case o.MaxConns < 0 || o.MaxIdle < 0 || o.MaxHeadBytes < 0 || o.MaxFields < 0:
 		return errors.New("http1: a limit is negative")
+	case o.ConnectTimeout < 0 || o.IdleTimeout < 0 || o.WriteTimeout < 0:
+		return errors.New("http1: a timeout is negative")
 	case o.MaxHeadBytes > bufferSize:
 		return fmt.Errorf("http1: a head limit of %d bytes is above %d", o.MaxHeadBytes, bufferSize)
 	}
@@ -252,18 +254,34 @@ func (t *Transport) connect(x *exchange.Exchange) (*upConn, *exchange.Error) {
 		if cause := x.Cause(); cause != nil {
 			return nil, cancelled(cause, exchange.PhaseConnect, false)
 		}
-		var timedOut net.Error
-		return nil, &exchange.Error{
+		failure := &exchange.Error{
 			Phase: exchange.PhaseConnect, Fault: exchange.FaultUpstream,
-			Timeout: errors.As(err, &timedOut) && timedOut.Timeout(),
-			Err:     fmt.Errorf("connect to %s: %w", t.options.Address, err),
+			Err: fmt.Errorf("connect to %s: %w", t.options.Address, err),
 		}
+		if timedOut, ok := errors.AsType[net.Error](err); ok {
+			failure.Timeout = timedOut.Timeout()
+		}
+		if shortage(err) {
+			failure.Fault = exchange.FaultGateway
+		}
+		return nil, failure
 	}
 	c := &upConn{t: t}
 	c.init(nc, t.eng)
 	c.stepFn = c.step
 	t.eng.add(c)
 	return c, nil
+}
+
+// shortage reports an error that says something of this machine, not of the
+// endpoint: no descriptor, memory or local port is left.
+func shortage(err error) bool {
+	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRNOTAVAIL} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
 }
 
 // put gives a connection back for another exchange.
@@ -332,7 +350,7 @@ func (c *upConn) step(fd uintptr) bool {
 		}
 		call.dropOut()
 		call.step = stepReceive
-		c.readUntil.Store(call.headUntil)
+		c.waitRead()
 		return false
 	default:
 		call.takeIn()

@@ -23,6 +23,7 @@ type upload struct {
 	// done is closed when the goroutine has ended; what follows is good then.
 	done     chan struct{}
 	complete bool
+	until    int64 // the limit of the wait for the response
 	// failure: the body failed, and with it the exchange.
 	failure *exchange.Error
 }
@@ -78,9 +79,7 @@ func (u *upload) run(left int64, idle, head time.Duration, deadline int64) {
 		return
 	}
 	u.complete = true
-	if until := sooner(eng.until(head), deadline); until != 0 {
-		u.c.limitRead(until)
-	}
+	u.limit(sooner(eng.until(head), deadline))
 }
 
 // write sends one piece.
@@ -111,9 +110,18 @@ func (u *upload) sent(err error, deadline int64) bool {
 		return true
 	}
 	if !errors.Is(err, errInterrupted) {
-		u.c.limitRead(sooner(u.c.eng.until(afterBrokenSend), deadline))
+		u.limit(sooner(u.c.eng.until(afterBrokenSend), deadline))
 	}
 	return false
+}
+
+// limit bounds the wait for the response, which had been unbounded because it
+// begins when everything is sent; the wait may be under way.
+func (u *upload) limit(until int64) {
+	u.until = until
+	if until != 0 {
+		u.c.limitRead(until)
+	}
 }
 
 // over reports whether the goroutine has ended.

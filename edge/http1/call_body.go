@@ -1,0 +1,66 @@
+package http1
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/grayfed/grayfed/edge/exchange"
+)
+
+var (
+	_ exchange.Body     = (*call)(nil)
+	_ waiter            = (*call)(nil)
+	_ exchange.Releaser = (*call)(nil)
+)
+
+// Next implements [exchange.Body].
+func (call *call) Next() ([]byte, error) {
+	if call.c == nil {
+		if call.in.done {
+			return nil, io.EOF
+		}
+		return nil, &exchange.Error{Phase: exchange.PhaseReceive, Fault: exchange.FaultGateway, Wrote: true, Err: exchange.ErrClosed}
+	}
+	piece, err := call.in.next()
+	if err == nil {
+		return piece, nil
+	}
+	if errors.Is(err, io.EOF) {
+		call.finish()
+		return nil, err
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		err = fmt.Errorf("response body: %w", err)
+	}
+	failure := call.failed(exchange.PhaseReceive, err)
+	call.keep = false
+	call.finish()
+	return nil, failure
+}
+
+// waits implements [waiter].
+func (call *call) waits() bool { return call.in.waits() }
+
+// Buffered implements [exchange.Body].
+func (call *call) Buffered() ([]byte, bool) { return call.in.buffered() }
+
+// Trailer implements [exchange.Body].
+func (call *call) Trailer() *exchange.Fields {
+	if !call.in.done || call.in.trailer.Len() == 0 {
+		return nil
+	}
+	return &call.in.trailer
+}
+
+// Close implements [exchange.Body].
+func (call *call) Close() error {
+	if call.c == nil {
+		return nil
+	}
+	if _, all := call.in.buffered(); all {
+		call.in.drop()
+	}
+	call.finish()
+	return nil
+}
