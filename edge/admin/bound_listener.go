@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"net"
 	"net/netip"
 	"sync"
@@ -16,8 +17,9 @@ type boundListener struct {
 	refused atomic.Uint64
 }
 
-func bind(address string, limit int) (*boundListener, error) {
-	l, err := net.Listen("tcp", address)
+func bind(ctx context.Context, address string, limit int) (*boundListener, error) {
+	var config net.ListenConfig
+	l, err := config.Listen(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
 	}

@@ -32,13 +32,12 @@ type Events struct {
 	news chan struct{} // mu; closed by the next event
 }
 
-// NewEvents keeps no event yet. Incarnation is the edge's: it tells ids of this
-// run from those of others.
-func NewEvents(incarnation uint64) *Events { return newEvents(incarnation, keptEvents) }
+// NewEvents keeps no event yet.
+func NewEvents() *Events { return newEvents(keptEvents) }
 
-func newEvents(incarnation, keep uint64) *Events {
+func newEvents(keep uint64) *Events {
 	return &Events{
-		run: strconv.FormatUint(incarnation, 36), keep: keep,
+		run: strconv.FormatInt(time.Now().UnixNano(), 36), keep: keep,
 		ring: make([]api.Event, keep), next: 1, news: make(chan struct{}),
 	}
 }

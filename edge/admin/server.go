@@ -67,15 +67,15 @@ func New(o Options) (*Server, error) {
 
 // Open binds the listeners, so that a taken port is known before anything else
 // is started. The error names the address.
-func (s *Server) Open() error {
-	listener, err := bind(s.opts.Address, s.opts.MaxConnections)
+func (s *Server) Open(ctx context.Context) error {
+	listener, err := bind(ctx, s.opts.Address, s.opts.MaxConnections)
 	if err != nil {
 		return fmt.Errorf("admin listener: %w", err)
 	}
 	own := []netip.AddrPort{listener.address()}
 	var health *boundListener
 	if s.opts.HealthAddress != "" {
-		if health, err = bind(s.opts.HealthAddress, s.opts.MaxConnections); err != nil {
+		if health, err = bind(ctx, s.opts.HealthAddress, s.opts.MaxConnections); err != nil {
 			return errors.Join(fmt.Errorf("admin health listener: %w", err), listener.Close())
 		}
 		own = append(own, health.address())
@@ -107,15 +107,15 @@ func ownAddresses(listeners []netip.AddrPort, log *slog.Logger) []netip.AddrPort
 }
 
 // Address is where the API is, once it is open.
-func (s *Server) Address() netip.AddrPort { return s.api.address() }
+func (s *Server) Address() net.Addr { return s.api.Addr() }
 
-// HealthAddress is where the health listener is, once it is open; zero when
+// HealthAddress is where the health listener is, once it is open; nil when
 // there is none.
-func (s *Server) HealthAddress() netip.AddrPort {
+func (s *Server) HealthAddress() net.Addr {
 	if s.health == nil {
-		return netip.AddrPort{}
+		return nil
 	}
-	return s.health.address()
+	return s.health.Addr()
 }
 
 // Close releases the listeners of a server that is not run.
@@ -133,7 +133,7 @@ func (s *Server) Close() error {
 // opens the listeners when Open was not called. It runs once.
 func (s *Server) Run(ctx context.Context) error {
 	if s.api == nil {
-		if err := s.Open(); err != nil {
+		if err := s.Open(ctx); err != nil {
 			return err
 		}
 	}
