@@ -1,0 +1,200 @@
+package gateway
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/grayfed/grayfed/edge/exchange"
+	"github.com/grayfed/grayfed/edge/health"
+	"github.com/grayfed/grayfed/federation"
+)
+
+// endpoint is what this edge keeps about an instance from one snapshot to the
+// next. There may be 100,000 of them, most of which are never sent a request:
+// the transport is made with the first one.
+type endpoint struct {
+	g       *Gateway
+	key     federation.Key
+	tracker *health.Tracker
+	zone    atomic.Pointer[zone]
+
+	inFlight atomic.Int64
+	limit    atomic.Int64 // of this edge's own; 0: none
+	// capacity is what the instance declares, and bounds the requests of all
+	// edges together, where the instance is of another zone than this edge; 0:
+	// none. Within a zone the balance is the operator's.
+	capacity  atomic.Int64
+	elsewhere atomic.Int64 // in flight from other edges, as they say
+	published atomic.Int64 // what the others were told last
+
+	upstream atomic.Pointer[Upstream] // nil until the first request
+	refused  atomic.Bool              // no transport can be made
+	mu       sync.Mutex               // makes and shuts the transport
+	shutDown bool                     // mu
+}
+
+var _ federation.Runtime = (*endpoint)(nil)
+
+// NewRuntime makes the runtime of an instance, as a catalog wants it: it does
+// not block.
+func (g *Gateway) NewRuntime(i *federation.Instance) federation.Runtime {
+	e := &endpoint{g: g, key: i.Key, tracker: g.opts.Monitor.Tracker(i)}
+	e.zone.Store(g.zone(i.Zone))
+	e.elsewhere.Store(g.loads.of(i.Key))
+	return e
+}
+
+// InFlight implements [federation.Runtime].
+func (e *endpoint) InFlight() int64 { return e.inFlight.Load() }
+
+// Admits implements [federation.Runtime]. What requests experienced counts at
+// once, before the snapshot follows.
+func (e *endpoint) Admits() bool {
+	return !e.tracker.Ejected() && e.hasRoom(e.inFlight.Load()+1) && !e.refused.Load()
+}
+
+// hasRoom reports whether n requests of this edge are within the limits.
+func (e *endpoint) hasRoom(n int64) bool {
+	if limit := e.limit.Load(); limit > 0 && n > limit {
+		return false
+	}
+	capacity := e.capacity.Load()
+	return capacity == 0 || n+e.elsewhere.Load() <= capacity
+}
+
+// enter counts one more request in flight, unless others took the last place
+// since it was picked.
+func (e *endpoint) enter() bool {
+	if e.hasRoom(e.inFlight.Add(1)) {
+		return true
+	}
+	e.inFlight.Add(-1)
+	return false
+}
+
+func (e *endpoint) leave() { e.inFlight.Add(-1) }
+
+// transport returns the endpoint's transport, made when it is first asked for.
+func (e *endpoint) transport(i *federation.Instance) (Upstream, error) {
+	if u := e.upstream.Load(); u != nil {
+		return *u, nil
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if u := e.upstream.Load(); u != nil {
+		return *u, nil
+	}
+	if e.shutDown {
+		return nil, errShut
+	}
+	u, err := e.g.opts.NewTransport(i)
+	if err != nil {
+		if e.refused.CompareAndSwap(false, true) {
+			e.g.opts.Log.Error("endpoint gets no requests: no transport", "endpoint", e.key.String(), "error", err)
+		}
+		return nil, &exchange.Error{
+			Phase: exchange.PhaseConnect, Fault: exchange.FaultGateway,
+			Err: fmt.Errorf("transport to %s: %w", e.key, err),
+		}
+	}
+	e.upstream.Store(&u)
+	e.g.upstreamsMu.Lock()
+	e.g.opened[e] = struct{}{}
+	e.g.upstreamsMu.Unlock()
+	return u, nil
+}
+
+// Close implements [federation.Runtime]. Plans still lead here until the
+// gateway is told of the snapshot without it, so that the transport lives as
+// long: see closeGone.
+func (e *endpoint) Close() {
+	e.tracker.Close()
+	e.g.upstreamsMu.Lock()
+	defer e.g.upstreamsMu.Unlock()
+	e.g.closing[e] = struct{}{}
+}
+
+// closeGone closes the transports that no plan leads to any more.
+func (g *Gateway) closeGone(snap *federation.Snapshot) {
+	g.upstreamsMu.Lock()
+	var gone []*endpoint
+	for e := range g.closing {
+		if still := snap.Endpoint(e.key); still == nil || still.Runtime != federation.Runtime(e) {
+			gone = append(gone, e)
+			delete(g.closing, e)
+			delete(g.opened, e)
+		}
+	}
+	g.upstreamsMu.Unlock()
+	for _, e := range gone {
+		if err := e.shut(); err != nil {
+			g.opts.Log.Warn("transport did not close", "endpoint", e.key.String(), "error", err)
+		}
+	}
+}
+
+// shut closes the transport; what is under way on it ends first.
+func (e *endpoint) shut() error {
+	e.mu.Lock()
+	e.shutDown = true
+	u := e.upstream.Load()
+	e.mu.Unlock()
+	if u == nil {
+		return nil
+	}
+	return (*u).Close()
+}
+
+// loads is what other edges have in flight to the endpoints that declare their
+// capacity. Gossip bounds how many entries each edge may have.
+type loads struct {
+	mu     sync.Mutex
+	byEdge map[federation.Key]map[string]int64 // mu
+}
+
+func (l *loads) of(key federation.Key) int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return sumOf(l.byEdge[key])
+}
+
+func sumOf(edges map[string]int64) (sum int64) {
+	for _, n := range edges {
+		sum += n
+	}
+	return sum
+}
+
+// SetLoad takes how many requests another edge has in flight to an endpoint; 0
+// forgets that edge.
+func (g *Gateway) SetLoad(edge string, key federation.Key, inFlight int64) {
+	l := &g.loads
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	edges := l.byEdge[key]
+	switch {
+	case inFlight <= 0:
+		delete(edges, edge)
+		if len(edges) == 0 {
+			delete(l.byEdge, key)
+		}
+	case edges == nil:
+		if l.byEdge == nil {
+			l.byEdge = make(map[federation.Key]map[string]int64)
+		}
+		edges = map[string]int64{edge: inFlight}
+		l.byEdge[key] = edges
+	default:
+		edges[edge] = inFlight
+	}
+	snap := g.snapshot.Load()
+	if snap == nil {
+		return
+	}
+	if e := snap.Endpoint(key); e != nil {
+		if rt, ok := e.Runtime.(*endpoint); ok {
+			rt.elsewhere.Store(sumOf(edges))
+		}
+	}
+}

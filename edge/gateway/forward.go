@@ -1,0 +1,287 @@
+package gateway
+
+import (
+	"errors"
+	"time"
+
+	"github.com/grayfed/grayfed/edge/exchange"
+	"github.com/grayfed/grayfed/edge/route"
+)
+
+// repeat is why a failed attempt may be followed by another.
+type repeat uint8
+
+const (
+	repeatNone repeat = iota
+	// repeatUnwritten: it wrote no byte. Any method; outside count and budget.
+	repeatUnwritten
+	// repeatMoved: its zone was demoted while it waited. It was this edge that
+	// ended it, so outside count and budget as well.
+	repeatMoved
+	// repeatReplay: it broke off, and the request can be sent again.
+	repeatReplay
+	// repeatAnswer: it was answered with 502, 503 or 504, and can be sent again.
+	repeatAnswer
+	repeatCount
+)
+
+var repeatNames = [repeatCount]string{"none", "unwritten", "zone-lost", "broken-off", "gateway-answer"}
+
+const (
+	// maxUnwritten is how many endpoints a request may fail to reach.
+	maxUnwritten = 3
+	// maxReloads bounds how often a request that met closed transports looks
+	// at a newer plan.
+	maxReloads = 3
+)
+
+var (
+	errShut = &exchange.Error{Phase: exchange.PhaseConnect, Fault: exchange.FaultGateway, Err: exchange.ErrClosed}
+	errMove = &exchange.Error{Phase: exchange.PhaseConnect, Fault: exchange.FaultGateway, Err: exchange.ErrZoneLost}
+)
+
+// forward has an endpoint answer the request, as many as it may take.
+func (g *Gateway) forward(c *call) *refusal {
+	s := c.route.service
+	s.budget.request()
+	c.plan = s.current.Load()
+	c.decision = c.plan.Decide(route.Ask{Tag: c.tag, TagCounts: c.counts})
+	c.watchUpload()
+	next, ok := g.pick(c, true)
+	if !ok {
+		return c.unusable()
+	}
+	for {
+		failure := g.attempt(c, next)
+		why := g.repeatable(c, failure)
+		if why == repeatNone {
+			return c.conclude(failure)
+		}
+		if next, ok = g.pickAgain(c, why); !ok {
+			return c.conclude(failure)
+		}
+		c.retries++
+		g.metrics.repeats[why].Inc()
+	}
+}
+
+// pick takes the next endpoint of the walk and a place in its count. fallback
+// false keeps the request in its lane.
+func (g *Gateway) pick(c *call, fallback bool) (candidate, bool) {
+	decision := c.decision
+	if !fallback {
+		decision.Fallback = nil
+	}
+	w := walk{
+		plan: c.plan, decision: &decision, rnd: g.opts.Rand(), avoid: c.avoid,
+		panicking: fallback && g.panicking.Load(), tried: c.tried,
+	}
+	for {
+		next, ok := w.next()
+		if !ok {
+			return next, false
+		}
+		c.tried = append(c.tried, next.endpoint)
+		if next.endpoint.Runtime.(*endpoint).enter() {
+			return next, true
+		}
+		w.tried = c.tried
+	}
+}
+
+// pickAgain picks the endpoint of a further attempt, and lets go of the attempt
+// before.
+func (g *Gateway) pickAgain(c *call, why repeat) (candidate, bool) {
+	// An endpoint that answered is usable, so its lane is not left for what it
+	// answered; one that broke off is not, for this request.
+	inLane := why == repeatAnswer && c.decision.Canary && c.at.rung != route.RungBaselineHere && c.at.rung != route.RungBaselineElsewhere
+	next, ok := g.pick(c, !inLane)
+	if !ok && why == repeatMoved {
+		// There is nothing but the lost zone.
+		clear(c.tried)
+		c.tried, c.stays = c.tried[:0], true
+		next, ok = g.pick(c, true)
+	}
+	if !ok {
+		return next, false
+	}
+	if why == repeatReplay || why == repeatAnswer {
+		if !c.route.service.budget.take() {
+			next.endpoint.Runtime.(*endpoint).leave()
+			g.metrics.noBudget.Inc()
+			return next, false
+		}
+		c.counted++
+	}
+	c.drop()
+	return next, true
+}
+
+// drop gives up the answer of the attempt before.
+func (c *call) drop() {
+	x := c.x
+	if x.Response.Body != nil {
+		_ = x.Response.Body.Close() // it is not wanted any more
+	}
+	x.Response.Reset()
+	if c.holds != nil {
+		c.holds.leave()
+		c.holds = nil
+	}
+}
+
+// attempt sends the request to one endpoint. Without a failure the response's
+// head is there, and the endpoint still counts the request.
+func (g *Gateway) attempt(c *call, to candidate) *exchange.Error {
+	x, e := c.x, to.endpoint.Runtime.(*endpoint)
+	c.at, c.holds, c.failure = to, e, nil
+	u, err := e.transport(to.endpoint.Instance)
+	if err != nil {
+		return c.fail(err)
+	}
+	moveable := !to.group.Lost && !c.stays && replayable(&x.Request)
+	if moveable && c.await(e) {
+		return c.fail(c.settle())
+	}
+	var began time.Time
+	if g.opts.AccessLog != nil {
+		began = time.Now()
+	}
+	err = u.RoundTrip(x)
+	if g.opts.AccessLog != nil {
+		c.headTook = time.Since(began)
+	}
+	if moveable && c.arrive(e) {
+		// Even an answer that came meanwhile is lost: its connection was ended.
+		return c.fail(c.settle())
+	}
+	if err != nil {
+		failure := c.fail(err)
+		g.blame(c, e, failure)
+		return failure
+	}
+	switch {
+	case gatewayFailed(x.Response.Status):
+		now := time.Now()
+		e.tracker.GatewayFailure(now.UnixNano())
+		g.zoneFailed(e.zone.Load(), now)
+	case x.Response.Tunnel != nil:
+		// It may last for hours; that it stands is the evidence.
+		e.tracker.Success(x.Start.UnixNano())
+		c.reported = true
+	}
+	return nil
+}
+
+// settle takes back the cancellation of a request that was moved. Another cause
+// that came first stays.
+func (c *call) settle() *exchange.Error {
+	cause := c.x.Cause()
+	if cause == nil || errors.Is(cause, exchange.ErrZoneLost) {
+		c.drop()
+		c.x.ClearCancel()
+		return errMove
+	}
+	fault := exchange.FaultGateway
+	if errors.Is(cause, exchange.ErrClientGone) {
+		fault = exchange.FaultClient
+	}
+	return &exchange.Error{Phase: exchange.PhaseAwait, Fault: fault, Wrote: true, Err: cause}
+}
+
+// fail notes why an attempt failed.
+func (c *call) fail(err error) *exchange.Error {
+	failure := exchange.AsError(err)
+	if c.upload.stalled(failure) {
+		failure.Fault, failure.Status = exchange.FaultClient, 408
+	}
+	c.failure = failure
+	c.drop()
+	return failure
+}
+
+// blame tells the endpoint's tracker of a failure that was the endpoint's. A
+// connection that had been used before and ended without an answer was mostly
+// just closed for being idle: what the endpoint is like, new ones show.
+func (g *Gateway) blame(c *call, e *endpoint, failure *exchange.Error) {
+	if failure.Fault != exchange.FaultUpstream {
+		return
+	}
+	now := time.Now()
+	switch {
+	case failure.Phase == exchange.PhaseConnect:
+		e.tracker.ConnectFailure(now.UnixNano())
+	case !failure.Reused || failure.Timeout:
+		e.tracker.GatewayFailure(now.UnixNano())
+	}
+	g.zoneFailed(e.zone.Load(), now)
+}
+
+// repeatable says why, if at all, the attempt may be followed by another.
+func (g *Gateway) repeatable(c *call, failure *exchange.Error) repeat {
+	if failure == nil {
+		if gatewayFailed(c.x.Response.Status) && c.mayReplay() && !c.late() {
+			return repeatAnswer
+		}
+		return repeatNone
+	}
+	if failure.Fault == exchange.FaultClient || c.late() || c.x.Cause() != nil {
+		return repeatNone
+	}
+	if errors.Is(failure.Err, exchange.ErrClosed) && !failure.Wrote && c.reloads < maxReloads {
+		c.reloads++
+		c.reload(g)
+		return repeatUnwritten
+	}
+	if c.avoid == "" {
+		c.avoid = c.at.group.Zone
+	}
+	switch {
+	case failure == errMove:
+		return repeatMoved
+	case !failure.Wrote:
+		if c.unwritten++; c.unwritten < maxUnwritten {
+			return repeatUnwritten
+		}
+	case c.mayReplay():
+		return repeatReplay
+	}
+	return repeatNone
+}
+
+// mayReplay reports whether the request can be sent again and the route lets
+// one more attempt count.
+func (c *call) mayReplay() bool { return c.counted < c.route.Retries && replayable(&c.x.Request) }
+
+// late reports whether the time for all attempts is over.
+func (c *call) late() bool { return !c.x.Deadline.IsZero() && !time.Now().Before(c.x.Deadline) }
+
+// reload takes the newest plan, because the endpoint that was picked is gone.
+func (c *call) reload(g *Gateway) {
+	s := g.routing.Load().services[c.route.Service]
+	if s == nil {
+		return
+	}
+	c.plan = s.current.Load()
+	c.decision = c.plan.Decide(route.Ask{Tag: c.tag, TagCounts: c.counts})
+}
+
+// gatewayFailed reports whether a status says that the endpoint itself, or what
+// is behind it, is not there.
+func gatewayFailed(status int) bool { return status >= 502 && status <= 504 }
+
+// replayable reports whether the request can be sent once more after a part of
+// it was sent: its method is idempotent (RFC 9110, section 9.2.2) and its body
+// is at hand.
+func replayable(req *exchange.Request) bool {
+	switch req.Method {
+	case "GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE":
+	default:
+		return false
+	}
+	if req.Body == nil {
+		return true
+	}
+	_, all := req.Body.Buffered()
+	return all
+}

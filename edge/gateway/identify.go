@@ -1,0 +1,221 @@
+package gateway
+
+import (
+	"net/netip"
+	"strings"
+
+	"github.com/grayfed/grayfed/edge/exchange"
+)
+
+// What identify has met among a request's fields.
+const (
+	metFor = 1 << iota
+	metProto
+	metHost
+	metRealIP
+	metID
+	metPort
+	metForwarded
+	metTwice // any of them more than once
+)
+
+// identify gives the request its id and says whom it comes from.
+//
+// Peers are believed only when trusted_proxies has them. Whatever others say in
+// X-Forwarded-For, -Proto, -Host, X-Real-IP and X-Request-ID is replaced, and
+// their X-Forwarded-Port and Forwarded removed: the upstream sees what this edge
+// saw. A trusted peer's X-Forwarded-For is extended by the peer; the other
+// fields stay when they are well formed. A request id of a trusted peer stays
+// when it is 1 to 128 letters, digits, or any of "._~+/=:@-"; else a new one of
+// 128 random bits is made. (Envoy: external requests get a new x-request-id,
+// internal ones keep theirs.)
+func (g *Gateway) identify(c *call) {
+	x := c.x
+	if remote := x.Conn.Remote.Addr(); remote != c.peer || c.peerText == "" {
+		c.takePeer(g, remote)
+	}
+	header := &x.Request.Header
+	c.tags, c.tagField, c.explain = 0, "", false
+	c.client, c.id = c.peerText, ""
+	met := 0
+	for i, field := range header.All() {
+		bit := 0
+		switch field.ID {
+		case exchange.FieldXForwardedFor:
+			bit = metFor
+		case exchange.FieldXForwardedProto:
+			bit = metProto
+		case exchange.FieldXForwardedHost:
+			bit = metHost
+		case exchange.FieldXRealIP:
+			bit = metRealIP
+		case exchange.FieldXRequestID:
+			bit = metID
+			if c.trusted && c.id == "" && validID(field.Value) {
+				c.id = field.Value
+			}
+		case exchange.FieldXForwardedPort:
+			bit = metPort
+		case exchange.FieldForwarded:
+			bit = metForwarded
+		case exchange.FieldXReleaseTag:
+			if c.tags++; c.tags == 1 {
+				c.tagField = field.Value
+			}
+			continue
+		case exchange.FieldXGrayExplain:
+			c.explain = c.explain || header.At(i).Value == "1"
+			continue
+		default:
+			continue
+		}
+		if met&bit != 0 {
+			met |= metTwice
+		}
+		met |= bit
+	}
+	if c.id == "" {
+		c.id = newID(&c.idBuf, g.opts.Rand(), g.opts.Rand())
+	}
+	if met == 0 {
+		c.addForwarding(header)
+		return
+	}
+	c.setForwarding(header, met)
+}
+
+func (c *call) takePeer(g *Gateway, remote netip.Addr) {
+	c.peer = remote
+	addr := remote.Unmap().WithZone("")
+	if !addr.IsValid() {
+		c.peerText, c.trusted = "unknown", false
+		return
+	}
+	c.peerText = view(addr.AppendTo(c.peerBuf[:0]))
+	c.trusted = g.trusts(addr)
+}
+
+// trusts reports whether a peer's word counts.
+func (g *Gateway) trusts(addr netip.Addr) bool {
+	for _, prefix := range g.opts.TrustedProxies {
+		if prefix.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}
+
+// addForwarding is the usual case: the request has none of the fields.
+func (c *call) addForwarding(header *exchange.Fields) {
+	header.Append(exchange.Field{Name: "X-Request-ID", Value: c.id, ID: exchange.FieldXRequestID})
+	header.Append(exchange.Field{Name: "X-Forwarded-For", Value: c.peerText, ID: exchange.FieldXForwardedFor})
+	header.Append(exchange.Field{Name: "X-Forwarded-Proto", Value: c.x.Request.Scheme, ID: exchange.FieldXForwardedProto})
+	if c.x.Request.Authority != "" {
+		header.Append(exchange.Field{Name: "X-Forwarded-Host", Value: c.x.Request.Authority, ID: exchange.FieldXForwardedHost})
+	}
+	header.Append(exchange.Field{Name: "X-Real-IP", Value: c.peerText, ID: exchange.FieldXRealIP})
+}
+
+// setForwarding replaces or extends the fields that are there.
+func (c *call) setForwarding(header *exchange.Fields, met int) {
+	header.Set(exchange.FieldXRequestID, c.id)
+	if !c.trusted {
+		if met&metPort != 0 {
+			header.Del(exchange.FieldXForwardedPort)
+		}
+		if met&metForwarded != 0 {
+			header.Del(exchange.FieldForwarded)
+		}
+		header.Set(exchange.FieldXForwardedFor, c.peerText)
+		header.Set(exchange.FieldXForwardedProto, c.x.Request.Scheme)
+		c.setHost(header)
+		header.Set(exchange.FieldXRealIP, c.peerText)
+		return
+	}
+	if met&metFor != 0 {
+		c.client = c.extend(header)
+	} else {
+		header.Set(exchange.FieldXForwardedFor, c.peerText)
+	}
+	if proto, _ := header.Get(exchange.FieldXForwardedProto); met&metTwice != 0 || proto != "http" && proto != "https" {
+		header.Set(exchange.FieldXForwardedProto, c.x.Request.Scheme)
+	}
+	if host, _ := header.Get(exchange.FieldXForwardedHost); host == "" || header.Count(exchange.FieldXForwardedHost) > 1 {
+		c.setHost(header)
+	}
+	real, _ := header.Get(exchange.FieldXRealIP)
+	addr, err := netip.ParseAddr(real)
+	switch {
+	case err != nil || header.Count(exchange.FieldXRealIP) > 1:
+		header.Set(exchange.FieldXRealIP, c.client)
+	case met&metFor == 0 && addr.IsValid():
+		c.client = real
+	}
+}
+
+func (c *call) setHost(header *exchange.Fields) {
+	if c.x.Request.Authority == "" {
+		header.Del(exchange.FieldXForwardedHost)
+		return
+	}
+	header.Set(exchange.FieldXForwardedHost, c.x.Request.Authority)
+}
+
+// extend appends the peer to what X-Forwarded-For says, repeated fields joined
+// in order, and returns whom the request comes from: the last address that is
+// not a trusted proxy's, or the first one when all are. What is no address ends
+// the search, since nothing before it can be told from a forgery.
+func (c *call) extend(header *exchange.Fields) (client string) {
+	c.forwarded = c.forwarded[:0]
+	for _, field := range header.All() {
+		if field.ID == exchange.FieldXForwardedFor && field.Value != "" {
+			c.forwarded = append(c.forwarded, field.Value...)
+			c.forwarded = append(c.forwarded, ", "...)
+		}
+	}
+	chain := len(c.forwarded)
+	c.forwarded = append(c.forwarded, c.peerText...)
+	all := view(c.forwarded)
+	header.Set(exchange.FieldXForwardedFor, all)
+
+	client = c.peerText
+	for rest := all[:chain]; rest != ""; {
+		rest = strings.TrimRight(rest, ", \t")
+		last := strings.TrimLeft(rest[strings.LastIndexByte(rest, ',')+1:], " \t")
+		rest = rest[:max(strings.LastIndexByte(rest, ','), 0)]
+		addr, err := netip.ParseAddr(last)
+		if err != nil {
+			break
+		}
+		client = last
+		if !c.g.trusts(addr.Unmap()) {
+			break
+		}
+	}
+	return client
+}
+
+// validID reports whether an id can be logged and passed on as it is.
+func validID(id string) bool {
+	if len(id) == 0 || len(id) > 128 {
+		return false
+	}
+	for i := range len(id) {
+		c := id[i]
+		alphanumeric := 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9'
+		if !alphanumeric && strings.IndexByte("._~+/=:@-", c) < 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// newID writes 128 random bits as hexadecimal digits.
+func newID(buf *[32]byte, high, low uint64) string {
+	const digits = "0123456789abcdef"
+	for i := range 16 {
+		buf[i] = digits[high>>(60-4*i)&15]
+		buf[16+i] = digits[low>>(60-4*i)&15]
+	}
+	return view(buf[:])
+}

@@ -1,0 +1,51 @@
+package gateway
+
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// metrics are the gateway's own, beside those of requests.
+type metrics struct {
+	repeats   [repeatCount]prometheus.Counter
+	noBudget  prometheus.Counter
+	demotions prometheus.Counter
+	moves     prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer) (*metrics, error) {
+	m := &metrics{
+		noBudget: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "grayfed_retries_refused_total", Help: "Retries that the retry budget of the service refused.",
+		}),
+		demotions: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "grayfed_zone_demotions_total", Help: "Zones demoted: their edges dead and an endpoint failing.",
+		}),
+		moves: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "grayfed_requests_moved_total", Help: "Waiting requests that were cancelled because their zone was demoted.",
+		}),
+	}
+	all := []prometheus.Collector{m.noBudget, m.demotions, m.moves}
+	for kind := repeatUnwritten; kind < repeatCount; kind++ {
+		m.repeats[kind] = prometheus.NewCounter(prometheus.CounterOpts{
+			Name:        "grayfed_attempts_repeated_total",
+			Help:        "Attempts that were followed by another one, by why they could be.",
+			ConstLabels: prometheus.Labels{"why": repeatNames[kind]},
+		})
+		all = append(all, m.repeats[kind])
+	}
+	if reg == nil {
+		return m, nil
+	}
+	var errs []error
+	for _, c := range all {
+		errs = append(errs, reg.Register(c))
+	}
+	return m, errors.Join(errs...)
+}
+
+func (m *metrics) demoted(moved int) {
+	m.demotions.Inc()
+	m.moves.Add(float64(moved))
+}

@@ -1,0 +1,411 @@
+package gateway
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/grayfed/grayfed/edge/exchange"
+	"github.com/grayfed/grayfed/edge/health"
+	"github.com/grayfed/grayfed/edge/http1"
+	"github.com/grayfed/grayfed/edge/observe"
+	"github.com/grayfed/grayfed/edge/route"
+	"github.com/grayfed/grayfed/federation"
+)
+
+// rig is one edge's way of a request: a real listener and codec, the gateway,
+// real transports, a real catalog. The health monitor does not run: trackers
+// eject by themselves, and nothing comes back behind a test's back.
+type rig struct {
+	t       testing.TB
+	gateway *Gateway
+	catalog *federation.Catalog
+	sub     *federation.Subscription
+	server  *http1.Server
+	engine  *http1.Engine
+	address string
+	log     *logged
+	conns   atomic.Uint64
+	remote  atomic.Pointer[exchange.Conn] // whom clients are taken for; nil: who they are
+}
+
+// logged keeps the access log.
+type logged struct {
+	mu    sync.Mutex
+	lines []byte // mu
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = append(l.lines, p...)
+	return len(p), nil
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return string(l.lines)
+}
+
+func newMonitor(t testing.TB) *health.Monitor {
+	t.Helper()
+	monitor, err := health.NewMonitor(health.Options{Self: "edge-1", Zone: "az1", Incarnation: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return monitor
+}
+
+// newRig is an edge in az1 of region east.
+func newRig(t testing.TB, change func(*Options)) *rig {
+	t.Helper()
+	r := &rig{t: t, engine: http1.NewEngine(), log: &logged{}}
+	r.run(r.engine.Run)
+
+	names := make([]string, 0, route.RungCount)
+	for rung := route.RungNone; int(rung) < route.RungCount; rung++ {
+		names = append(names, rung.String())
+	}
+	requests, err := observe.NewRequests(nil, names)
+	if err != nil {
+		t.Fatal(err)
+	}
+	accessLog, err := observe.NewAccessLog(observe.AccessLogOptions{Output: r.log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.run(accessLog.Run)
+
+	options := Options{
+		Topology: route.Topology{Zone: "az1", Region: "east"},
+		NewTransport: func(i *federation.Instance) (Upstream, error) {
+			return http1.NewTransport(http1.TransportOptions{Address: i.Address, Engine: r.engine, ConnectTimeout: 5 * time.Second})
+		},
+		Monitor: newMonitor(t), Requests: requests, AccessLog: accessLog,
+	}
+	if change != nil {
+		change(&options)
+	}
+	if r.gateway, err = New(options); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.gateway.Close() })
+	r.catalog = federation.NewCatalog(federation.CatalogOptions{
+		Self: "edge-1", NewRuntime: r.gateway.NewRuntime, RecordTTL: time.Minute,
+	})
+	r.sub = r.catalog.Subscribe()
+	r.serve()
+	return r
+}
+
+// run keeps something running as long as the test.
+func (r *rig) run(run func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { _ = run(ctx) })
+	r.t.Cleanup(func() { cancel(); running.Wait() })
+}
+
+func (r *rig) serve() {
+	server, err := http1.NewServer(http1.Options{Handler: r.gateway, Engine: r.engine})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.server, r.address = server, listener.Addr().String()
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			nc, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			info := exchange.Conn{ID: r.conns.Add(1), Remote: nc.RemoteAddr().(*net.TCPAddr).AddrPort()}
+			if as := r.remote.Load(); as != nil {
+				info.Remote = as.Remote
+			}
+			serving.Go(func() { server.ServeConn(nc, info) })
+		}
+	})
+	r.t.Cleanup(func() {
+		_ = listener.Close()
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = server.Drain(ctx)
+		serving.Wait()
+	})
+}
+
+// configure sets the configuration.
+func (r *rig) configure(c Config) {
+	r.t.Helper()
+	if err := r.gateway.SetConfig(c); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// instance is one of service "users" in a zone.
+func instance(id, zone, version, address string) *federation.Instance {
+	return &federation.Instance{
+		Key:      federation.Key{Service: "users", ID: id},
+		Locality: federation.Locality{Zone: zone, Region: regionOf(zone)},
+		Address:  address, Version: version, Weight: 100, Owner: "edge-1",
+	}
+}
+
+func regionOf(zone string) string {
+	if zone == "az3" {
+		return "south"
+	}
+	return "east"
+}
+
+// register makes these the instances there are.
+func (r *rig) register(instances ...*federation.Instance) {
+	r.catalog.Replace(instances, r.catalog.Snapshot().Revision+1)
+	r.follow()
+}
+
+// follow gives the gateway what the catalog has changed.
+func (r *rig) follow() {
+	select {
+	case <-r.sub.C():
+	default:
+	}
+	r.gateway.SetSnapshot(r.sub.Take())
+}
+
+// usersRoute takes everything to the service users.
+func usersRoute() Route {
+	return Route{
+		Route:   route.Route{ID: "users", Path: "/**", Service: "users", Explain: true},
+		Total:   10 * time.Second,
+		Retries: 1,
+	}
+}
+
+// usersConfig has baseline v1 and the release v2-beta.
+func usersConfig(fallback federation.Fallback) Config {
+	return Config{
+		Routes:   []Route{usersRoute()},
+		Services: []*federation.Service{{Name: "users", Baseline: &federation.Selector{Version: "v1"}}},
+		Releases: []*federation.Release{
+			{Name: "v2-beta", Fallback: fallback, Services: map[string]federation.Selector{"users": {Version: "v2"}}},
+			{Name: "elsewhere", Fallback: federation.Strict, Services: map[string]federation.Selector{"orders": {Version: "v2"}}},
+		},
+	}
+}
+
+// origin is a raw endpoint: it keeps what it really received and does what its
+// script says with each request head.
+type origin struct {
+	t        testing.TB
+	address  string
+	listener net.Listener
+	conns    atomic.Int64
+	heads    atomic.Int64 // requests whose head came whole
+	open     sync.Map
+
+	mu       sync.Mutex
+	received []string // mu; heads
+}
+
+// newOrigin runs script for each request; the connection ends when it returns
+// false.
+func newOrigin(t testing.TB, script func(o *origin, nc net.Conn, head string) bool) *origin {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := &origin{t: t, address: listener.Addr().String(), listener: listener}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			nc, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			o.conns.Add(1)
+			o.open.Store(nc, true)
+			serving.Go(func() {
+				defer o.open.Delete(nc)
+				defer nc.Close()
+				_ = nc.SetDeadline(time.Now().Add(30 * time.Second))
+				in := bufio.NewReader(nc)
+				for {
+					head := readHead(in)
+					if head == "" {
+						return
+					}
+					o.mu.Lock()
+					o.received = append(o.received, head)
+					o.mu.Unlock()
+					o.heads.Add(1)
+					if !script(o, nc, head) {
+						return
+					}
+				}
+			})
+		}
+	})
+	t.Cleanup(func() { o.kill(); serving.Wait() })
+	return o
+}
+
+// kill ends the origin as a dead process ends: nothing listens, all
+// connections are reset.
+func (o *origin) kill() {
+	_ = o.listener.Close()
+	o.open.Range(func(nc, _ any) bool {
+		_ = nc.(*net.TCPConn).SetLinger(0)
+		_ = nc.(*net.TCPConn).Close()
+		return true
+	})
+}
+
+func readHead(in *bufio.Reader) string {
+	var head strings.Builder
+	for {
+		line, err := in.ReadString('\n')
+		if err != nil {
+			return ""
+		}
+		head.WriteString(line)
+		if line == "\r\n" {
+			return head.String()
+		}
+	}
+}
+
+// last is the head received last.
+func (o *origin) last() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.received) == 0 {
+		return ""
+	}
+	return o.received[len(o.received)-1]
+}
+
+// answering answers every request with its name as the body.
+func answering(name string) func(*origin, net.Conn, string) bool {
+	return respondWith("HTTP/1.1 200 OK\r\nContent-Length: " + strconv.Itoa(len(name)) + "\r\n\r\n" + name)
+}
+
+// respondWith answers every request with the same text.
+func respondWith(response string) func(*origin, net.Conn, string) bool {
+	return func(_ *origin, nc net.Conn, _ string) bool {
+		_, err := io.WriteString(nc, response)
+		return err == nil
+	}
+}
+
+// refusingAddress is one where nothing listens.
+func refusingAddress(t testing.TB) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	return listener.Addr().String()
+}
+
+// client is a raw connection to the rig.
+type client struct {
+	net.Conn
+	t testing.TB
+	r *bufio.Reader
+}
+
+func (r *rig) dial() *client {
+	r.t.Helper()
+	nc, err := net.Dial("tcp", r.address)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { _ = nc.Close() })
+	_ = nc.SetDeadline(time.Now().Add(20 * time.Second))
+	return &client{Conn: nc, t: r.t, r: bufio.NewReader(nc)}
+}
+
+func (c *client) send(text string) {
+	c.t.Helper()
+	if _, err := io.WriteString(c, text); err != nil {
+		c.t.Fatalf("send: %v", err)
+	}
+}
+
+// answer is a response read whole.
+type answer struct {
+	*http.Response
+	body string
+}
+
+func (c *client) receive(method string) answer {
+	c.t.Helper()
+	response, err := http.ReadResponse(c.r, &http.Request{Method: method})
+	if err != nil {
+		c.t.Fatalf("response: %v", err)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		c.t.Fatalf("response body: %v", err)
+	}
+	return answer{response, string(body)}
+}
+
+// ask sends one request on a connection of its own. fields are header lines.
+func (r *rig) ask(method, path string, fields ...string) answer {
+	r.t.Helper()
+	c := r.dial()
+	defer c.Close()
+	return c.ask(method, path, fields...)
+}
+
+func (c *client) ask(method, path string, fields ...string) answer {
+	c.t.Helper()
+	lines := ""
+	for _, field := range fields {
+		lines += field + "\r\n"
+	}
+	c.send(method + " " + path + " HTTP/1.1\r\nHost: users.test\r\n" + lines + "\r\n")
+	return c.receive(method)
+}
+
+// expect fails unless the answer has this status and contains text.
+func (a answer) expect(t testing.TB, status int, text string) {
+	t.Helper()
+	if a.StatusCode != status || !strings.Contains(a.body, text) {
+		t.Fatalf("got %d %q, want %d with %q", a.StatusCode, a.body, status, text)
+	}
+}
+
+// eventually waits for something another goroutine does.
+func eventually(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !holds(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("never: %s", what)
+		}
+	}
+}
+
+const (
+	tagged  = "x-release-tag: v2-beta"
+	explain = "x-gray-explain: 1"
+)

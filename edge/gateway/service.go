@@ -1,0 +1,154 @@
+package gateway
+
+import (
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/grayfed/grayfed/edge/balance"
+	"github.com/grayfed/grayfed/edge/route"
+	"github.com/grayfed/grayfed/federation"
+)
+
+// service is a service that a route of one configuration names.
+type service struct {
+	name    string
+	current atomic.Pointer[servicePlan] // never nil once requests come
+	*serviceMemory
+}
+
+// serviceMemory is what a service keeps from one configuration to the next.
+type serviceMemory struct {
+	budget    budget
+	highWater route.HighWater // Gateway.mu
+}
+
+// servicePlan is a plan with what is kept beside it: immutable.
+type servicePlan struct {
+	*route.Plan
+	pickers []balance.Picker // by Group.Index
+	zones   []*zone          // in which it has endpoints
+	metered []*endpoint      // those whose capacity is declared
+}
+
+// SetSnapshot takes a new view of the instances: the names of the services
+// that changed since the last call, or all. It takes what a catalog's
+// subscription gives, and is to be called once for each.
+func (g *Gateway) SetSnapshot(snap *federation.Snapshot, changed []string, all bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.snapshot.Store(snap)
+	g.panicking.Store(route.Panic(snap.Instances, snap.Unhealthy, g.opts.PanicThreshold))
+	services := g.routing.Load().services
+	if all {
+		for _, s := range services {
+			g.plan(s)
+		}
+	} else {
+		for _, name := range changed {
+			if s := services[name]; s != nil {
+				g.plan(s)
+			}
+		}
+	}
+	g.closeGone(snap)
+}
+
+// plan makes the plan of a service anew. Held under mu.
+func (g *Gateway) plan(s *service) {
+	in := route.PlanInput{
+		Name:      s.name,
+		Releases:  g.config.Releases,
+		Topology:  &g.opts.Topology,
+		Lost:      g.lostZones(),
+		HighWater: &s.highWater,
+		Now:       g.opts.Now(),
+	}
+	if snap := g.snapshot.Load(); snap != nil {
+		in.View = snap.Service(s.name)
+	}
+	for _, declared := range g.config.Services {
+		if declared.Name == s.name {
+			in.Service = declared
+		}
+	}
+	policy := g.config.Policies[s.name]
+	sp := &servicePlan{Plan: route.NewPlan(in)}
+	sp.pickers = make([]balance.Picker, sp.Groups)
+	for _, lane := range sp.Lanes {
+		for _, group := range lane.Groups {
+			if policy.Balance == WeightedRoundRobin {
+				sp.pickers[group.Index] = balance.NewWeightedRoundRobin(group.Endpoints)
+			} else {
+				sp.pickers[group.Index] = balance.NewP2C(group.Endpoints)
+			}
+		}
+	}
+	if in.View != nil {
+		for _, e := range in.View.Endpoints {
+			g.adopt(sp, e, policy)
+		}
+	}
+	s.current.Store(sp)
+}
+
+// adopt brings an endpoint's runtime up to date with facts and policy.
+func (g *Gateway) adopt(sp *servicePlan, e *federation.Endpoint, policy Policy) {
+	rt, ok := e.Runtime.(*endpoint)
+	if !ok {
+		return
+	}
+	rt.limit.Store(int64(policy.MaxRequests))
+	elsewhere := e.Zone != g.opts.Topology.Zone
+	capacity := int64(0)
+	if e.Capacity > 0 {
+		sp.metered = append(sp.metered, rt)
+		if elsewhere {
+			capacity = int64(e.Capacity)
+		}
+	}
+	rt.capacity.Store(capacity)
+	z := rt.zone.Load()
+	if z.name != e.Zone {
+		z = g.zone(e.Zone)
+		rt.zone.Store(z)
+	}
+	if !slices.Contains(sp.zones, z) {
+		sp.zones = append(sp.zones, z)
+	}
+}
+
+// Refresh does what only the passing of time brings about; it is to be called
+// once a second.
+func (g *Gateway) Refresh(now time.Time) {
+	g.mu.Lock()
+	services := g.routing.Load().services
+	for _, s := range services {
+		s.budget.tick()
+		if s.highWater.Expired(now) {
+			g.plan(s)
+		}
+	}
+	g.mu.Unlock()
+	if g.opts.PublishLoad == nil {
+		return
+	}
+	for _, s := range services {
+		for _, e := range s.current.Load().metered {
+			if n := e.inFlight.Load(); n != e.published.Swap(n) {
+				g.opts.PublishLoad(e.key, n)
+			}
+		}
+	}
+}
+
+// replan makes the plans of all services with endpoints in the zone anew.
+func (g *Gateway) replan(z *zone) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, s := range g.routing.Load().services {
+		if sp := s.current.Load(); slices.Contains(sp.zones, z) {
+			g.plan(s)
+		}
+	}
+}

@@ -1,0 +1,66 @@
+package gateway
+
+import (
+	"io"
+	"sync/atomic"
+
+	"github.com/grayfed/grayfed/edge/exchange"
+)
+
+// upload is a request's body that comes while it is sent on. It notes whether
+// the client kept the transport waiting: a timeout is the client's fault then,
+// and not the endpoint's.
+type upload struct {
+	body exchange.Body // nil: the request has none, or it is there already
+	// broken: the last pull got nothing, because the client sent nothing, or
+	// not in time.
+	broken atomic.Bool
+}
+
+var (
+	_ exchange.Body        = (*upload)(nil)
+	_ exchange.Interrupter = (*upload)(nil)
+)
+
+func (c *call) watchUpload() {
+	body := c.x.Request.Body
+	if body == nil {
+		return
+	}
+	if _, all := body.Buffered(); all {
+		return
+	}
+	c.upload.body = body
+	c.upload.broken.Store(false)
+	c.x.Request.Body = &c.upload
+}
+
+// stalled reports whether a failure is a timeout that the client brought about.
+func (u *upload) stalled(failure *exchange.Error) bool {
+	return u.body != nil && failure.Timeout && failure.Fault == exchange.FaultUpstream && u.broken.Load()
+}
+
+// Next implements [exchange.Body].
+func (u *upload) Next() ([]byte, error) {
+	piece, err := u.body.Next()
+	if err != nil && err != io.EOF {
+		u.broken.Store(true)
+	}
+	return piece, err
+}
+
+// Buffered implements [exchange.Body].
+func (u *upload) Buffered() ([]byte, bool) { return u.body.Buffered() }
+
+// Trailer implements [exchange.Body].
+func (u *upload) Trailer() *exchange.Fields { return u.body.Trailer() }
+
+// Close implements [exchange.Body].
+func (u *upload) Close() error { return u.body.Close() }
+
+// Interrupt implements [exchange.Interrupter].
+func (u *upload) Interrupt() {
+	if waits, ok := u.body.(exchange.Interrupter); ok {
+		waits.Interrupt()
+	}
+}

@@ -1,0 +1,88 @@
+package gateway
+
+import (
+	"runtime"
+	"sync"
+	"weak"
+
+	"github.com/grayfed/grayfed/edge/exchange"
+)
+
+// waiting finds the requests that wait for an endpoint's answer, so that those
+// in a lost zone can be moved on. Requests take no lock for it: each state of
+// an exchange is listed once, when it is made, by a weak pointer, and says with
+// an atomic of its own what it waits for. Whoever moves it claims it there, and
+// the request, which takes it back there, waits for a claim under way: a
+// cancellation can never hit the next exchange.
+type waiting struct {
+	mu    sync.Mutex
+	calls []weak.Pointer[call] // mu
+	sweep int                  // mu; the length at which the dead are dropped
+}
+
+// claimed stands in call.awaits while the call is being moved.
+var claimed = new(endpoint)
+
+func (w *waiting) add(c *call) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.calls) >= max(w.sweep, 1024) {
+		kept := w.calls[:0]
+		for _, p := range w.calls {
+			if p.Value() != nil {
+				kept = append(kept, p)
+			}
+		}
+		clear(w.calls[len(kept):])
+		w.calls = kept
+		w.sweep = 2 * len(kept)
+	}
+	w.calls = append(w.calls, weak.Make(c))
+}
+
+// move cancels every request that waits for an endpoint of the zone and can be
+// tried again. It returns how many these are.
+func (w *waiting) move(z *zone) int {
+	w.mu.Lock()
+	calls := make([]*call, 0, len(w.calls))
+	for _, p := range w.calls {
+		if c := p.Value(); c != nil {
+			calls = append(calls, c)
+		}
+	}
+	w.mu.Unlock()
+	moved := 0
+	for _, c := range calls {
+		e := c.awaits.Load()
+		if e == nil || e == claimed || e.zone.Load() != z || !c.awaits.CompareAndSwap(e, claimed) {
+			continue
+		}
+		c.x.Cancel(exchange.ErrZoneLost)
+		c.awaits.Store(nil)
+		moved++
+	}
+	return moved
+}
+
+// await says what the call waits for from now on. It reports whether the zone
+// is known to be lost already: whoever looked for waiting calls may have missed
+// this one. It waits for nothing then.
+func (c *call) await(e *endpoint) (lost bool) {
+	c.awaits.Store(e)
+	if !e.zone.Load().demoted.Load() {
+		return false
+	}
+	c.arrive(e)
+	return true
+}
+
+// arrive ends the waiting and reports whether the call was moved meanwhile.
+func (c *call) arrive(e *endpoint) (moved bool) {
+	if c.awaits.CompareAndSwap(e, nil) {
+		return false
+	}
+	for c.awaits.Load() == claimed {
+		runtime.Gosched() // for as long as an interruption takes
+	}
+	return true
+}

@@ -1,0 +1,78 @@
+package gateway
+
+import (
+	"github.com/grayfed/grayfed/edge/route"
+	"github.com/grayfed/grayfed/federation"
+)
+
+// walk looks for an endpoint along the ladder. Requests and Explain walk alike.
+type walk struct {
+	plan     *servicePlan
+	decision *route.Decision
+	// rnd decides within a group by its high bits, between the zones of a lane
+	// by the lowest 16.
+	rnd uint64
+	// avoid is the zone whose groups come after the others of their lane.
+	avoid string
+	// panicking opens unhealthy endpoints once every rung is empty.
+	panicking bool
+	tried     []*federation.Endpoint
+	// passed is told of each group that had none; nil: nobody asks.
+	passed func(*route.Group, route.Rung)
+}
+
+// next returns the next endpoint to try.
+func (w *walk) next() (candidate, bool) {
+	ladder := w.decision.LadderAvoiding(uint32(w.rnd), w.avoid)
+	for {
+		group, rung, ok := ladder.Next()
+		if !ok {
+			break
+		}
+		if e := w.plan.pickers[group.Index].Pick(w.rnd, w.tried); e != nil {
+			return candidate{endpoint: e, group: group, rung: rung}, true
+		}
+		if w.passed != nil {
+			w.passed(group, rung)
+		}
+	}
+	if !w.panicking {
+		return candidate{}, false
+	}
+	ladder = w.decision.PanicLadder()
+	for {
+		group, rung, ok := ladder.Next()
+		if !ok {
+			return candidate{}, false
+		}
+		if e := w.open(group); e != nil {
+			return candidate{endpoint: e, group: group, rung: rung}, true
+		}
+		if w.passed != nil {
+			w.passed(group, rung)
+		}
+	}
+}
+
+// open picks an endpoint of the group although it is judged unhealthy. Those
+// that requests have just ejected are still among the healthy of the plan.
+func (w *walk) open(group *route.Group) *federation.Endpoint {
+	for _, list := range [2][]*federation.Endpoint{group.Unhealthy, group.Endpoints} {
+		for n := range list {
+			e := list[(w.rnd>>16+uint64(n))%uint64(len(list))]
+			if rt, ok := e.Runtime.(*endpoint); ok && !w.wasTried(e) && rt.hasRoom(rt.inFlight.Load()+1) && !rt.refused.Load() {
+				return e
+			}
+		}
+	}
+	return nil
+}
+
+func (w *walk) wasTried(e *federation.Endpoint) bool {
+	for _, t := range w.tried {
+		if t.Instance == e.Instance {
+			return true
+		}
+	}
+	return false
+}
