@@ -21,9 +21,7 @@ type WeightedRoundRobin struct {
 	endpoints []*federation.Endpoint
 	turns     []turns
 	rounds    uint64 // in which all have had their turns: the highest weight
-	// position counts the places of the list gone through; 0: not begun. It
-	// begins anywhere, as in Envoy and gRPC, so that endpoints at the head of
-	// the list do not gain from each new list, nor from each edge.
+	// position counts the places of the list gone through; 0: not begun.
 	position atomic.Uint64
 }
 
@@ -62,24 +60,48 @@ func commonFactor(a, b uint64) uint64 {
 // there are many places to a turn.
 const maxPlaces = 1024
 
-// Pick implements [Picker]. rnd decides where the first round begins; and when
+// Pick implements [Picker]. rnd decides which turn is the first; and when
 // maxPlaces places have no turn of an endpoint that can be picked, it decides
 // among all those in proportion to their weights.
 func (w *WeightedRoundRobin) Pick(rnd uint64, tried []*federation.Endpoint) *federation.Endpoint {
-	n := uint64(len(w.endpoints))
-	if n == 0 {
+	if len(w.endpoints) == 0 {
 		return nil
 	}
 	if w.position.Load() == 0 {
-		w.position.CompareAndSwap(0, 1+below(rnd, n*w.rounds))
+		w.begin(rnd)
 	}
 	for range maxPlaces {
 		place := w.position.Add(1)
-		i, round := place%n, place/n%w.rounds
-		t := w.turns[i]
-		if (t.weight*round+t.offset)%w.rounds >= w.rounds-t.weight && candidate(w.endpoints[i], tried) {
-			return w.endpoints[i]
+		if e := w.turn(place); e != nil && candidate(e, tried) {
+			return e
 		}
 	}
 	return sample(w.endpoints, rnd, tried)
+}
+
+// turn is the endpoint whose turn it is at a place, nil when it is none's.
+func (w *WeightedRoundRobin) turn(place uint64) *federation.Endpoint {
+	n := uint64(len(w.endpoints))
+	i, round := place%n, place/n%w.rounds
+	if t := w.turns[i]; (t.weight*round+t.offset)%w.rounds < w.rounds-t.weight {
+		return nil
+	}
+	return w.endpoints[i]
+}
+
+// begin draws places until one has a turn, so that any turn can be the first,
+// as in Envoy and gRPC: else endpoints at the head of the list would gain from
+// each new list, and from each edge. After maxPlaces draws any place will do.
+func (w *WeightedRoundRobin) begin(rnd uint64) {
+	places := uint64(len(w.endpoints)) * w.rounds
+	place := below(rnd, places)
+	for range maxPlaces {
+		if w.turn(place) != nil {
+			break
+		}
+		rnd = next(rnd)
+		place = below(rnd, places)
+	}
+	// Some rounds later, so that the position before it is not 0.
+	w.position.CompareAndSwap(0, place+2*places-1)
 }

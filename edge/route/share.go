@@ -1,7 +1,11 @@
 package route
 
-// fullShare is all of a lane's requests.
-const fullShare = 1 << 16
+// fullShare is all of a lane's requests; wholeHealth is a zone with nothing
+// lost, in finer steps, for what is left when little is healthy anywhere.
+const (
+	fullShare   = 1 << 16
+	wholeHealth = 1 << 20
+)
 
 // A zone counts as whole while 1/1.4 of its full capacity (71%) is healthy:
 // Envoy's overprovisioning_factor, default 140.
@@ -36,7 +40,7 @@ func shares(groups []*groupDraft) []uint32 {
 		if first < 0 {
 			first = i
 		}
-		share := min(rest, h*fullShare/min(total, fullShare))
+		share := min(rest, h*fullShare/min(total, wholeHealth))
 		given[i] = uint32(share)
 		rest -= share
 	}
@@ -44,7 +48,7 @@ func shares(groups []*groupDraft) []uint32 {
 	return given
 }
 
-// health is of fullShare; at least 1 with an endpoint, so that the last one
+// health is of wholeHealth; at least 1 with an endpoint, so that the last one
 // left of many still takes what nobody else can.
 func (g *groupDraft) health() int64 {
 	if len(g.Endpoints) == 0 {
@@ -53,7 +57,7 @@ func (g *groupDraft) health() int64 {
 	healthy := g.hundredths * overprovisionedBy
 	full := g.full * overprovisionedOf * 100
 	if healthy >= full {
-		return fullShare
+		return wholeHealth
 	}
-	return max(1, healthy*fullShare/full)
+	return max(1, healthy*wholeHealth/full)
 }
