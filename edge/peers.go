@@ -43,14 +43,16 @@ func (p *peers) RemoveEdge(id string) {
 	p.update(id, func(known *peer) { known.registered = nil })
 }
 
-// hear takes news from gossip.
-func (p *peers) hear(e federation.Edge) {
+// hear takes news from gossip and reports whether the edge's status is new.
+func (p *peers) hear(e federation.Edge) (news bool) {
 	p.update(e.ID, func(known *peer) {
-		if known.heard == nil || known.heard.Status != e.Status {
+		news = known.heard == nil || known.heard.Status != e.Status || known.heard.Incarnation != e.Incarnation
+		if news {
 			known.since = p.now()
 		}
 		known.heard = &e
 	})
+	return news
 }
 
 func (p *peers) update(id string, change func(*peer)) {

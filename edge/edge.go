@@ -1,0 +1,387 @@
+// Package edge assembles one edge gateway from its parts and owns every
+// goroutine of it.
+package edge
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/grayfed/grayfed/edge/admin"
+	"github.com/grayfed/grayfed/edge/config"
+	"github.com/grayfed/grayfed/edge/gateway"
+	"github.com/grayfed/grayfed/edge/health"
+	"github.com/grayfed/grayfed/edge/http1"
+	"github.com/grayfed/grayfed/edge/listen"
+	"github.com/grayfed/grayfed/edge/observe"
+	"github.com/grayfed/grayfed/edge/route"
+	"github.com/grayfed/grayfed/federation"
+	"github.com/grayfed/grayfed/federation/gossip"
+	"github.com/grayfed/grayfed/registry"
+	"github.com/grayfed/grayfed/registry/dns"
+)
+
+// Edge is one gateway of the federation.
+type Edge struct {
+	process *config.Process
+	version string
+	log     *slog.Logger
+	self    federation.Edge
+	// opened are the endings of what New took: folder, sockets, clients.
+	opened stops
+
+	clock     *federation.Clock
+	catalog   *federation.Catalog
+	peers     *peers
+	registry  *registry.Registry
+	gossip    *gossip.Gossip
+	monitor   *health.Monitor
+	gateway   *gateway.Gateway
+	upstreams *dns.Resolver
+	source    config.Source
+	config    atomic.Pointer[configState]
+	metrics   *metrics
+	accessLog *observe.AccessLog // nil: off
+
+	engine   *http1.Engine
+	codec    *http1.Server
+	listener *listen.Listener
+	admin    *admin.Server
+	events   *admin.Events
+
+	draining atomic.Bool
+}
+
+// New assembles an edge: it takes the data folder, binds the listeners and
+// reads the documents, so that what is wrong with them is told at once. It
+// starts no goroutine; what it took is given back by Run, or by New itself when
+// it fails.
+func New(ctx context.Context, opts Options) (_ *Edge, err error) {
+	if err := opts.validate(); err != nil {
+		return nil, err
+	}
+	p := opts.Process
+	e := &Edge{process: p, version: opts.Version, log: newLog(p.Log, opts.Output)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, e.opened.run())
+		}
+	}()
+
+	// An edge whose configuration was never valid does not start.
+	docs, err := config.ReadDocuments(p.Documents)
+	if err != nil {
+		return nil, err
+	}
+	lock, err := lockDataDir(p.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	e.opened.push("data folder", lock.Close)
+	if e.clock, err = federation.OpenClock(p.ID, filepath.Join(p.DataDir, "clock")); err != nil {
+		return nil, err
+	}
+	incarnation, err := nextIncarnation(p.DataDir, time.Now())
+	if err != nil {
+		return nil, err
+	}
+
+	e.self = federation.Edge{
+		ID: p.ID, Locality: federation.Locality{Cluster: p.Cluster, Zone: p.Zone, Region: p.Region},
+		Incarnation: incarnation, Status: federation.EdgeAlive, Gossip: p.Gossip.Advertise,
+	}
+
+	reg := newRegisterer()
+	e.peers = newPeers(time.Now, e.edgeChanged)
+	e.catalog = federation.NewCatalog(federation.CatalogOptions{
+		Self:       p.ID,
+		NewRuntime: func(i *federation.Instance) federation.Runtime { return e.gateway.NewRuntime(i) },
+		RecordTTL:  gossipTiming(p.Gossip).RecordTTL(),
+	})
+	e.source = config.NewPathSource(p.Documents, config.DefaultPollInterval)
+	e.events = admin.NewEvents()
+	if e.monitor, err = health.NewMonitor(e.healthOptions(reg)); err != nil {
+		return nil, err
+	}
+	if err := e.newGateway(opts, reg); err != nil {
+		return nil, err
+	}
+	e.opened.push("gateway", e.gateway.Close)
+	if err := e.openData(ctx); err != nil {
+		return nil, err
+	}
+	if err := e.openAdmin(ctx, reg); err != nil {
+		return nil, err
+	}
+	e.self.Data, e.self.Admin = reachableAt(p, e.listener.Address(), e.admin.Address())
+	if e.upstreams, err = dns.New(e.dnsOptions(reg)); err != nil {
+		return nil, err
+	}
+	if err := e.newRegistry(); err != nil {
+		return nil, err
+	}
+	if err := e.newGossip(reg); err != nil {
+		return nil, err
+	}
+	e.registry.SetEdgeAlive(e.gossip.Alive)
+	e.registry.SetForward(e.gossip.ForwardHeartbeat)
+	if e.metrics, err = newMetrics(reg, e); err != nil {
+		return nil, fmt.Errorf("register metrics of the edge: %w", err)
+	}
+	if err := e.apply(docs); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// Run serves until ctx ends, or until a part of the edge fails, whose error it
+// then returns. It drains what is under way before it returns; nothing of the
+// edge is left running then. It is called once.
+func (e *Edge) Run(ctx context.Context) error {
+	g := newGroup(ctx)
+	running := e.opened
+	g.start(&running, "http/1 engine", e.engine.Run)
+	if e.accessLog != nil {
+		g.start(&running, "access log", e.accessLog.Run)
+	}
+	g.start(&running, "registry", e.registry.Run)
+	g.start(&running, "gossip", e.gossip.Run)
+	g.start(&running, "health monitor", e.monitor.Run)
+	g.start(&running, "catalog", e.followCatalog)
+	g.start(&running, "documents", e.followDocuments)
+	g.start(&running, "upstream names", e.upstreams.Run)
+	g.start(&running, "admin API", e.admin.Run)
+	g.start(&running, "readiness", e.tellReady)
+	g.start(&running, "data listener", e.serveData)
+
+	<-g.failed.Done()
+	e.draining.Store(true)
+	e.log.Info("edge stops", "edge", e.self.ID, "drain_timeout", e.process.Shutdown.DrainTimeout)
+	err := running.run()
+	if cause := context.Cause(g.failed); ctx.Err() == nil && cause != nil {
+		err = errors.Join(cause, err)
+	}
+	return err
+}
+
+// openData binds the data listener and makes the codec behind it.
+func (e *Edge) openData(ctx context.Context) error {
+	l := e.process.Listen
+	e.engine = http1.NewEngine()
+	var err error
+	e.codec, err = http1.NewServer(http1.Options{
+		Handler:      e.gateway,
+		Engine:       e.engine,
+		HeadTimeout:  l.Timeouts.Head,
+		BodyTimeout:  l.Timeouts.Body,
+		IdleTimeout:  l.Timeouts.Idle,
+		WriteTimeout: l.Timeouts.Write,
+		MaxHeadBytes: l.Limits.HeadBytes,
+		MaxFields:    l.Limits.Fields,
+	})
+	if err != nil {
+		return fmt.Errorf("data listener: %w", err)
+	}
+	e.listener, err = listen.Open(ctx, listen.Options{
+		Address: l.Address, MaxConnections: l.MaxConnections, Codec: e.codec, Log: e.log,
+	})
+	if err != nil {
+		return err
+	}
+	e.opened.push("data socket", e.listener.Close)
+	return nil
+}
+
+// serveData accepts until ctx ends and then lets what is under way end.
+func (e *Edge) serveData(ctx context.Context) error {
+	ended := make(chan error, 1)
+	go func() { ended <- e.listener.Run() }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	err := e.listener.Close()
+	drain, cancel := context.WithTimeout(context.Background(), e.process.Shutdown.DrainTimeout)
+	defer cancel()
+	if drainErr := e.codec.Drain(drain); drainErr != nil {
+		e.log.Warn("requests were cut when the edge stopped", "error", drainErr)
+	}
+	return errors.Join(err, <-ended)
+}
+
+// tellReady logs, once, that the edge serves.
+func (e *Edge) tellReady(ctx context.Context) error {
+	for _, ready := range []<-chan struct{}{e.gossip.Ready(), e.registry.Ready()} {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ready:
+		}
+	}
+	e.log.Info("edge is ready", "edge", e.self.ID, "zone", e.self.Zone, "data", e.self.Data, "admin", e.self.Admin,
+		"gossip", e.self.Gossip, "version", e.version, "config", e.configHash())
+	<-ctx.Done()
+	return nil
+}
+
+// notReady says why the edge is not to be sent requests, nil when it is.
+func (e *Edge) notReady() error {
+	if e.draining.Load() {
+		return errors.New("the edge is stopping")
+	}
+	select {
+	case <-e.registry.Ready():
+		return nil
+	default:
+		return errors.New("no full snapshot of the registry yet: etcd has not answered and no earlier one is kept")
+	}
+}
+
+func (e *Edge) newGateway(opts Options, reg prometheus.Registerer) error {
+	p := e.process
+	rungs := make([]string, 0, route.RungCount)
+	for r := range route.RungCount {
+		rungs = append(rungs, route.Rung(r).String())
+	}
+	requests, err := observe.NewRequests(reg, rungs)
+	if err != nil {
+		return fmt.Errorf("register request metrics: %w", err)
+	}
+	if p.Log.Access {
+		e.accessLog, err = observe.NewAccessLog(observe.AccessLogOptions{
+			Output: opts.Output, Queue: p.Log.AccessQueue, Registerer: reg,
+		})
+		if err != nil {
+			return fmt.Errorf("open access log: %w", err)
+		}
+	}
+	e.gateway, err = gateway.New(gateway.Options{
+		Topology:       route.Topology{Zone: p.Zone, Region: p.Region, ZoneOrder: p.ZoneOrder},
+		NewTransport:   e.newTransport,
+		Monitor:        e.monitor,
+		TrustedProxies: p.TrustedProxies,
+		PanicThreshold: p.Health.PanicThreshold,
+		Requests:       requests,
+		AccessLog:      e.accessLog,
+		Registerer:     reg,
+		Log:            e.log,
+		PublishLoad:    func(key federation.Key, inFlight int64) { e.gossip.PublishLoad(key, inFlight) },
+	})
+	return err
+}
+
+// newTransport carries requests to an endpoint.
+func (e *Edge) newTransport(i *federation.Instance) (gateway.Upstream, error) {
+	if !served(i.Protocol) {
+		return nil, fmt.Errorf("instance %s: protocol %s is not served by this version", i.Key, federation.Quote(string(i.Protocol)))
+	}
+	u := e.process.Upstream
+	return http1.NewTransport(http1.TransportOptions{
+		Address:        i.Address,
+		Engine:         e.engine,
+		ConnectTimeout: u.ConnectTimeout,
+		IdleTimeout:    u.IdleTimeout,
+		MaxConns:       u.MaxConnections,
+	})
+}
+
+// served reports whether this version has a transport for the protocol.
+func served(p federation.Protocol) bool { return p == "" || p == federation.HTTP1 }
+
+func (e *Edge) healthOptions(reg prometheus.Registerer) health.Options {
+	h := e.process.Health
+	return health.Options{
+		Self: e.self.ID, Zone: e.self.Zone, Incarnation: e.self.Incarnation,
+		Probing: health.Probing{
+			Interval: h.Probe.Interval, Timeout: h.Probe.Timeout, Failures: h.Probe.Failures,
+		},
+		Ejection: health.Ejection{
+			ConnectFailures: h.Ejection.ConnectFailures, GatewayFailures: h.Ejection.GatewayFailures,
+			WindowPercent: h.Ejection.WindowPercent, MinRequests: h.Ejection.WindowMinimum,
+		},
+		RefreshInterval: gossipTiming(e.process.Gossip).RefreshInterval,
+		Sink:            e.ownEvidence,
+		Log:             e.log,
+		Registerer:      reg,
+	}
+}
+
+func (e *Edge) newRegistry() error {
+	c := e.process.Etcd
+	password, err := firstLine(c.PasswordFile)
+	if err != nil {
+		return fmt.Errorf("read etcd's password: %w", err)
+	}
+	client, err := registry.Connect(registry.ConnectOptions{
+		Endpoints: c.Endpoints, CAFile: c.TLS.CAFile, CertFile: c.TLS.CertFile, KeyFile: c.TLS.KeyFile,
+		Username: c.Username, Password: password, DialTimeout: c.DialTimeout,
+	})
+	if err != nil {
+		return err
+	}
+	e.opened.push("etcd client", client.Close)
+	e.registry, err = registry.New(registry.Options{
+		Client: client, Prefix: c.Prefix, Self: e.self, Clock: e.clock,
+		Sink: e.catalog, Edges: e.peers, Log: e.log,
+		Probe:     func(ctx context.Context, i *federation.Instance) bool { return e.monitor.Probe(ctx, i) == nil },
+		OnEvent:   e.instanceEvent,
+		CachePath: filepath.Join(e.process.DataDir, "snapshot.json"),
+		OrphanTTL: e.process.Registration.OrphanTTL,
+	})
+	return err
+}
+
+func (e *Edge) newGossip(reg prometheus.Registerer) error {
+	c := e.process.Gossip
+	var keys [][]byte
+	var err error
+	if c.KeyFile != "" {
+		if keys, err = gossip.ReadKeys(c.KeyFile); err != nil {
+			return err
+		}
+	}
+	e.gossip, err = gossip.New(gossip.Options{
+		Self: e.self, Bind: c.Bind, Advertise: c.Advertise, Keys: keys, Peers: c.Peers,
+		Timing: gossipTiming(c), Clock: e.clock, Log: e.log, Registerer: reg,
+		OnHealth:    func(records []federation.HealthRecord) { e.catalog.ObserveHealth(time.Now(), records...) },
+		OnEdge:      e.heardEdge,
+		OnHeartbeat: func(key federation.Key) { e.registry.HeartbeatFromPeer(key) },
+		OnLoad:      e.gateway.SetLoad,
+	})
+	return err
+}
+
+func gossipTiming(c config.Gossip) gossip.Timing {
+	return gossip.Timing{
+		ProbeInterval: c.ProbeInterval, ProbeTimeout: c.ProbeTimeout,
+		SuspicionMult: c.SuspicionMultiplier, SuspicionMaxMult: c.SuspicionMaxMultiplier,
+		GossipInterval: c.GossipInterval,
+	}
+}
+
+// dnsOptions are for upstreams that are URLs. The operator wrote them, so that
+// any address will do save for those that nobody may reach through an edge.
+func (e *Edge) dnsOptions(reg prometheus.Registerer) dns.Options {
+	var own []netip.AddrPort
+	if tcp, ok := e.admin.Address().(*net.TCPAddr); ok {
+		own = append(own, tcp.AddrPort())
+	}
+	everywhere := []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
+	return dns.Options{
+		Sink:       e.catalog,
+		Policy:     federation.NewAddressPolicy(everywhere, own),
+		Locality:   e.self.Locality,
+		Owner:      e.self.ID,
+		Log:        e.log,
+		Registerer: reg,
+	}
+}

@@ -1,0 +1,145 @@
+package edge
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/grayfed/grayfed/edge/http1"
+)
+
+// newRegisterer holds one edge's metrics: two edges may run in one process.
+func newRegisterer() *prometheus.Registry {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return reg
+}
+
+// metrics are the edge's own: what its parts count without publishing it, and
+// what only the whole knows.
+type metrics struct {
+	edge    *Edge
+	reloads *prometheus.CounterVec
+	descs   edgeDescs
+}
+
+type edgeDescs struct {
+	build, ready, configValid, configInfo         *prometheus.Desc
+	connections, tunnels, requests, refused       *prometheus.Desc
+	accepted, acceptFailed, overLimit             *prometheus.Desc
+	lag, revision, instances, owned, orphans      *prometheus.Desc
+	queued, malformed, conflicts, relists         *prometheus.Desc
+	adopted, expired, forwarded, stray, oldReplay *prometheus.Desc
+}
+
+func newMetrics(reg prometheus.Registerer, e *Edge) (*metrics, error) {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("grayfed_"+name, help, labels, nil)
+	}
+	m := &metrics{
+		edge: e,
+		reloads: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "grayfed_config_reloads_total", Help: "Sets of documents that were put in force or refused.",
+		}, []string{"result"}),
+		descs: edgeDescs{
+			build:        desc("build_info", "Always 1; says which version runs where.", "version", "edge", "zone", "region"),
+			ready:        desc("edge_ready", "1 while the edge is ready for requests."),
+			configValid:  desc("config_valid", "1 while the newest documents are in force, 0 while they are refused."),
+			configInfo:   desc("config_info", "Always 1; the hash of the documents in force.", "hash"),
+			connections:  desc("client_connections", "Client connections by what they do.", "state"),
+			tunnels:      desc("client_tunnels", "Client connections that are tunnels."),
+			requests:     desc("client_connections_ended_total", "Client connections that have ended."),
+			refused:      desc("client_messages_refused_total", "Requests that were refused for their form.", "reason"),
+			accepted:     desc("listener_accepted_total", "Connections handed to the codec."),
+			acceptFailed: desc("listener_failures_total", "Accept calls that failed."),
+			overLimit:    desc("listener_refused_total", "Connections closed because the limit was reached."),
+			lag:          desc("registry_lag_seconds", "How long ago etcd confirmed the view of the registry."),
+			revision:     desc("registry_revision", "Revision of etcd that is folded in."),
+			instances:    desc("registry_instances", "Registered instances."),
+			owned:        desc("registry_owned", "Instances whose heartbeats this edge keeps."),
+			orphans:      desc("registry_orphans", "Instances that no edge could adopt."),
+			queued:       desc("registry_queued_writes", "Writes that wait for etcd."),
+			malformed:    desc("registry_malformed_total", "Values in etcd that could not be read."),
+			conflicts:    desc("registry_conflicts_total", "Writes tried again because somebody else was faster."),
+			relists:      desc("registry_relists_total", "Times that everything was listed anew."),
+			adopted:      desc("registry_adopted_total", "Instances adopted from edges that are gone."),
+			expired:      desc("registry_expired_total", "Instances removed because their heartbeats ended."),
+			forwarded:    desc("registry_forwarded_heartbeats_total", "Heartbeats passed on to their owner."),
+			stray:        desc("registry_stray_heartbeats_total", "Heartbeats passed on to this edge that it does not own."),
+			oldReplay:    desc("registry_refused_replays_total", "Queued writes that were not newer than what etcd held."),
+		},
+	}
+	for _, result := range []string{"applied", "refused"} {
+		m.reloads.WithLabelValues(result)
+	}
+	if err := reg.Register(m.reloads); err != nil {
+		return nil, err
+	}
+	return m, reg.Register(m)
+}
+
+var _ prometheus.Collector = (*metrics)(nil)
+
+func (m *metrics) reloaded(applied bool) {
+	if applied {
+		m.reloads.WithLabelValues("applied").Inc()
+		return
+	}
+	m.reloads.WithLabelValues("refused").Inc()
+}
+
+// Describe implements [prometheus.Collector]. It sends nothing, which makes the
+// collector an unchecked one: hashes and reasons come with time.
+func (m *metrics) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements [prometheus.Collector].
+func (m *metrics) Collect(ch chan<- prometheus.Metric) {
+	e, d := m.edge, &m.descs
+	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
+	}
+	count := func(desc *prometheus.Desc, value uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(value), labels...)
+	}
+	truth := func(yes bool) float64 {
+		if yes {
+			return 1
+		}
+		return 0
+	}
+	gauge(d.build, 1, e.version, e.self.ID, e.self.Zone, e.self.Region)
+	gauge(d.ready, truth(e.notReady() == nil))
+	if state := e.config.Load(); state != nil {
+		gauge(d.configValid, truth(state.problem == nil))
+		gauge(d.configInfo, 1, state.documents.Hash)
+	}
+
+	codec, sockets := e.codec.Stats(), e.listener.Stats()
+	gauge(d.connections, float64(codec.Idle), "idle")
+	gauge(d.connections, float64(codec.Active), "active")
+	gauge(d.tunnels, float64(codec.Tunnels))
+	count(d.requests, uint64(codec.Ended))
+	for reason, n := range codec.Refused {
+		if reason != http1.ReasonNone {
+			count(d.refused, uint64(n), reason.String())
+		}
+	}
+	count(d.accepted, sockets.Accepted)
+	count(d.acceptFailed, sockets.Failed)
+	count(d.overLimit, sockets.Refused)
+
+	r := e.registry.Status()
+	gauge(d.lag, r.Lag.Seconds())
+	gauge(d.revision, float64(r.Revision))
+	gauge(d.instances, float64(r.Instances))
+	gauge(d.owned, float64(r.Owned))
+	gauge(d.orphans, float64(r.Orphans))
+	gauge(d.queued, float64(r.Queued))
+	count(d.malformed, r.Malformed)
+	count(d.conflicts, r.Conflicts)
+	count(d.relists, r.Relists)
+	count(d.adopted, r.Adopted)
+	count(d.expired, r.Expired)
+	count(d.forwarded, r.Forwarded)
+	count(d.stray, r.StrayHeartbeats)
+	count(d.oldReplay, r.ReplaysRefused)
+}

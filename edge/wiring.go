@@ -1,0 +1,90 @@
+package edge
+
+import (
+	"context"
+	"time"
+
+	"github.com/grayfed/grayfed/federation"
+	"github.com/grayfed/grayfed/federation/gossip"
+)
+
+// tick is how often what ages is looked at, and what this edge says of itself
+// is brought up to date.
+const tick = time.Second
+
+// edgeChanged takes the joined view of an edge from peers.
+func (e *Edge) edgeChanged(edge federation.Edge, gone bool) {
+	if gone {
+		e.catalog.RemoveEdge(edge.ID)
+	} else {
+		if edge.ID == e.self.ID {
+			edge.Status = federation.EdgeAlive
+		}
+		e.catalog.PutEdge(edge)
+	}
+}
+
+// heardEdge takes news of another edge from gossip. When it was the last live
+// one of its zone, requests that wait there are moved on.
+func (e *Edge) heardEdge(edge federation.Edge) {
+	if e.peers.hear(edge) {
+		e.gateway.SetZoneLost(edge.Zone, e.peers.zoneLost(edge.Zone))
+		e.edgeEvent(edge)
+	}
+}
+
+// ownEvidence takes this edge's own judgements from the health monitor.
+func (e *Edge) ownEvidence(records []federation.HealthRecord) {
+	e.catalog.ObserveHealth(time.Now(), records...)
+	e.gossip.PublishHealth(records...)
+}
+
+// followCatalog carries every change of the catalog to those that decide on
+// it, until ctx ends.
+func (e *Edge) followCatalog(ctx context.Context) error {
+	subscription := e.catalog.Subscribe()
+	defer subscription.Close()
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	// Announcing changes the snapshot too, by what it says of this edge: only
+	// a new revision is worth a word between two ticks.
+	announced := int64(-1)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-subscription.C():
+			snap, changed, all := subscription.Take()
+			e.gateway.SetSnapshot(snap, changed, all)
+			e.monitor.Update(snap, changed, all)
+			if snap.Revision != announced {
+				announced = snap.Revision
+				e.announce(snap)
+			}
+		case now := <-ticker.C:
+			e.catalog.Expire(now)
+			e.peers.expire()
+			e.gossip.SetKnown(e.peers.addresses(e.self.ID))
+			e.gateway.Refresh(now)
+			e.announce(e.catalog.Snapshot())
+		}
+	}
+}
+
+// announce tells the other edges how far this one is.
+func (e *Edge) announce(snap *federation.Snapshot) {
+	status := e.registry.Status()
+	state := gossip.State{
+		Revision: snap.Revision,
+		Clock:    e.clock.Now(),
+		Digest:   snap.Digest.String(),
+		Config:   e.configHash(),
+		Lag:      status.Lag,
+	}
+	e.gossip.SetState(state)
+	self := e.self
+	self.Status = federation.EdgeAlive
+	self.Revision, self.Clock, self.Digest = state.Revision, state.Clock, state.Digest
+	self.Config, self.Lag = state.Config, federation.Duration(state.Lag)
+	e.peers.hear(self)
+}
