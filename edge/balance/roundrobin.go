@@ -13,14 +13,14 @@ import (
 // highest weight in place of 65535 so that nothing is rounded: the list is gone
 // through again and again, and in each round an endpoint has its turn when its
 // running sum of weights passes a multiple of the highest. In as many rounds
-// as the highest weight, after division by the common factor, each endpoint has
-// as many turns as its weight says. Turns of endpoints that cannot be picked
+// as the highest weight says, divided by what all weights have in common, each
+// has as many turns as its own says. Turns of endpoints that cannot be picked
 // are passed over without shifting those of the others, so the others keep
 // their ratio. There is no lock: a turn is claimed by an atomic step.
 type WeightedRoundRobin struct {
 	endpoints []*federation.Endpoint
 	turns     []turns
-	rounds    uint64 // in which all have had their turns: the highest weight
+	rounds    uint64 // after which turns repeat: the highest weight
 	// position counts the places of the list gone through; 0: not begun.
 	position atomic.Uint64
 }
@@ -32,13 +32,8 @@ var _ Picker = (*WeightedRoundRobin)(nil)
 // NewWeightedRoundRobin keeps the list, which must not change.
 func NewWeightedRoundRobin(endpoints []*federation.Endpoint) *WeightedRoundRobin {
 	w := &WeightedRoundRobin{endpoints: endpoints, turns: make([]turns, len(endpoints))}
-	factor := uint64(0)
 	for i, e := range endpoints {
 		w.turns[i].weight = weight(e)
-		factor = commonFactor(w.turns[i].weight, factor)
-	}
-	for i := range w.turns {
-		w.turns[i].weight /= factor
 		w.rounds = max(w.rounds, w.turns[i].weight)
 	}
 	for i := range w.turns {
@@ -47,13 +42,6 @@ func NewWeightedRoundRobin(endpoints []*federation.Endpoint) *WeightedRoundRobin
 		w.turns[i].offset = below(uint64(i)*0x9e3779b97f4a7c15, w.rounds)
 	}
 	return w
-}
-
-func commonFactor(a, b uint64) uint64 {
-	for b != 0 {
-		a, b = b, a%b
-	}
-	return a
 }
 
 // maxPlaces bounds the places of one pick: with weights of very different size

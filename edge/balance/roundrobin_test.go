@@ -83,6 +83,21 @@ func TestRoundRobinIsSmooth(t *testing.T) {
 	}
 }
 
+// TestRoundRobinSpreadsLightOnes: turns of many light endpoints do not come in
+// one burst between two turns of a heavy one.
+func TestRoundRobinSpreadsLightOnes(t *testing.T) {
+	list := endpoints(append(same(20, 1), 100)...)
+	p := balance.NewWeightedRoundRobin(list)
+	light := 0
+	for range 240 {
+		if p.Pick(seed, nil) == list[20] {
+			light = 0
+		} else if light++; light > 2 {
+			t.Fatalf("%d light ones in a row", light)
+		}
+	}
+}
+
 // TestRoundRobinBeginsAnywhere: new lists, made at each change, do not favour
 // those at their head.
 func TestRoundRobinBeginsAnywhere(t *testing.T) {

@@ -97,24 +97,6 @@ func TestHighWaterExpires(t *testing.T) {
 	}
 }
 
-// TestHighWaterStaysSmall: a weight that falls at every look takes no more
-// memory than the steps of the window.
-func TestHighWaterStaysSmall(t *testing.T) {
-	var h route.HighWater
-	now := time.Unix(1000, 0)
-	allocated := func(rounds int) float64 {
-		return testing.AllocsPerRun(1, func() {
-			for i := range rounds {
-				weighed(&h, now.Add(time.Duration(i)*time.Millisecond), 1000-i%1000)
-			}
-		}) / float64(rounds)
-	}
-	few, many := allocated(1000), allocated(20_000)
-	if many > few+1 {
-		t.Errorf("%g allocations a plan at first, %g later", few, many)
-	}
-}
-
 func TestWithoutHighWaterPresentWeightIsFull(t *testing.T) {
 	now := time.Unix(1000, 0)
 	var h route.HighWater

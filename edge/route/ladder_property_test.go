@@ -19,7 +19,7 @@ func randomInput(rng *rand.Rand) route.PlanInput {
 	zones, versions := 1+rng.IntN(12), 1+rng.IntN(12)
 	in := route.PlanInput{
 		Name: "users", View: &federation.ServiceView{Name: "users"},
-		Topology: &route.Topology{Zone: "az0", Region: "region0", ZoneOrder: []string{"az7", "az5", "az9"}},
+		Topology: &route.Topology{Zone: "az3", Region: "region0", ZoneOrder: []string{"az7", "az5", "az9"}},
 		Lost:     map[string]bool{fmt.Sprintf("az%d", rng.IntN(12)): rng.IntN(3) == 0},
 		Now:      time.Unix(1000, 0),
 	}
@@ -228,7 +228,7 @@ func TestLadderWalksEachGroupOnce(t *testing.T) {
 				if canary := rung == route.RungCanaryHere || rung == route.RungCanaryElsewhere; canary != (d.Canary && i < canaries) {
 					t.Errorf("tag %q: step %d is on rung %s", tag, i, rung)
 				}
-				if here := rung == route.RungCanaryHere || rung == route.RungBaselineHere; here != (g.Zone == "az0") {
+				if here := rung == route.RungCanaryHere || rung == route.RungBaselineHere; here != (g.Zone == "az3") {
 					t.Errorf("tag %q: zone %s is on rung %s", tag, g.Zone, rung)
 				}
 			}

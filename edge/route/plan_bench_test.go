@@ -58,6 +58,31 @@ func BenchmarkNewPlan(b *testing.B) {
 	}
 }
 
+// BenchmarkUpdate is one registration in a service of 10,000, from the
+// registry's event to the plan that requests are decided on.
+func BenchmarkUpdate(b *testing.B) {
+	in := benchPlan(10_000, 1)
+	catalog := federation.NewCatalog(federation.CatalogOptions{
+		Self:       "edge-1",
+		NewRuntime: func(*federation.Instance) federation.Runtime { return &runtime{} },
+	})
+	var all []*federation.Instance
+	for _, e := range in.View.Endpoints {
+		all = append(all, e.Instance)
+	}
+	catalog.Replace(all, 1)
+	b.ReportAllocs()
+	for revision := int64(2); b.Loop(); revision++ {
+		changed := *all[int(revision*7919)%len(all)]
+		changed.Revision = revision
+		catalog.Apply([]federation.Change{{Put: &changed, Revision: revision}}, revision)
+		in.View = catalog.Snapshot().Service("s")
+		if plan := route.NewPlan(in); plan.Groups != 6 {
+			b.Fatalf("%d groups", plan.Groups)
+		}
+	}
+}
+
 // BenchmarkDecide is what the lane and the whole walk of one request cost.
 func BenchmarkDecide(b *testing.B) {
 	plan := route.NewPlan(benchPlan(10_000, 100))
