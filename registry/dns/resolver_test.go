@@ -346,7 +346,8 @@ func TestAliases(t *testing.T) {
 		r.server.set(zone{partial: partial, records: map[string][]record{
 			"api.example.": {{"CNAME", "b.example.", 5}}, "b.example.": {{"CNAME", "api.example.", 5}},
 		}})
-		within(t, r.lookAgain(), time.Second/2, time.Second) // a circle is a failure
+		within(t, r.lookAgain(), time.Second/2, time.Second)
+		r.wantMetrics(1, 0, 1, 0) // a circle is a failure, no absence
 		r.want("api.example:8080", "10.0.0.7:8080")
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -51,6 +52,7 @@ type server struct {
 func (s *server) set(z zone) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	z.records = maps.Clone(z.records) // tests change theirs for the next zone
 	s.zone = z
 }
 
