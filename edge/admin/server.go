@@ -118,12 +118,16 @@ func (s *Server) HealthAddress() net.Addr {
 	return s.health.Addr()
 }
 
-// Close releases the listeners of a server that is not run.
+// Close releases the listeners of a server that is not run; after Run it does
+// nothing.
 func (s *Server) Close() error {
 	var errs []error
 	for _, l := range []*boundListener{s.api, s.health} {
-		if l != nil {
-			errs = append(errs, l.Close())
+		if l == nil {
+			continue
+		}
+		if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)
