@@ -3,6 +3,7 @@ package admin
 import (
 	"errors"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 
@@ -119,7 +120,7 @@ func (s *Server) registration(key federation.Key, data []byte) (federation.Insta
 	if i.Region == "" {
 		i.Region = s.regionOf(i.Zone)
 	}
-	wrong = append(wrong, remaining(wrong, i.Validate(), s.policy.Check(i.Address))...)
+	wrong = append(wrong, remaining(wrong, i.Validate(), s.policy.Check(i.Address), s.checkEdges(i.Address))...)
 	if len(wrong) > 0 {
 		return federation.Instance{}, wrong
 	}
@@ -164,6 +165,18 @@ func (s *Server) regionOf(zone string) string {
 		}
 	}
 	return ""
+}
+
+// checkEdges refuses the API of any edge: all edges will send requests there,
+// and each has only its own addresses in its policy.
+func (s *Server) checkEdges(address string) error {
+	snap := s.opts.Catalog.Snapshot()
+	for n := range snap.Edges {
+		if admin, err := url.Parse(snap.Edges[n].Admin); err == nil && admin.Host != "" && admin.Host == address {
+			return federation.FieldErrors{{Field: "address", Found: federation.Quote(address), Allowed: "not an edge's admin address"}}
+		}
+	}
+	return nil
 }
 
 func (s *Server) deleteInstance(w http.ResponseWriter, c *call) error {
@@ -228,8 +241,12 @@ func emptyWrite(w http.ResponseWriter, c *call) (WriteOptions, error) {
 	return options, emptyBody(w, c)
 }
 
-// emptyBody refuses what would be ignored. Some clients send {} for nothing.
+// emptyBody refuses what would be ignored, and names that no instance can
+// have. Some clients send {} for nothing.
 func emptyBody(w http.ResponseWriter, c *call) error {
+	if key := c.key(); !federation.ValidName(key.Service) || !federation.ValidName(key.ID) {
+		return ErrNotFound
+	}
 	data, err := readBody(w, c.Request)
 	if err != nil || data == nil {
 		return err
