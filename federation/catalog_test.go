@@ -210,19 +210,3 @@ func TestSubscriptionMissesNothing(t *testing.T) {
 		t.Errorf("took %v (all %v) at revision %d", changed, all, snap.Revision)
 	}
 }
-
-// BenchmarkCatalogUpdate is one update in a service of 10,000 among 100,000
-// instances; its goal is at most one millisecond.
-func BenchmarkCatalogUpdate(b *testing.B) {
-	f := newFixture()
-	var all []*federation.Instance
-	for n := range 100_000 {
-		all = append(all, instance(fmt.Sprintf("s%d", n/10_000), fmt.Sprint(n), "az1", 1))
-	}
-	f.Replace(all, 1)
-	b.ReportAllocs()
-	for n := 0; b.Loop(); n++ {
-		revision := int64(n + 2)
-		f.Apply([]federation.Change{put(instance("s3", fmt.Sprint(30_000+n%10_000), "az1", revision))}, revision)
-	}
-}
