@@ -129,7 +129,7 @@ func (call *call) finish() {
 		sent = call.upload.abandon()
 	}
 	_ = call.x.Await(nil) // it fails for a non-nil argument only
-	c.call = nil
+	c.call, c.relimit = nil, false
 	call.in.s = nil
 	if call.keep && sent && call.in.done && call.in.r == call.in.w && !c.stopped.Load() {
 		call.t.put(c)

@@ -14,7 +14,6 @@ const maxInterim = 16
 func (call *call) receive() *exchange.Error {
 	c, in, resp := call.c, &call.in, &call.x.Response
 	c.relimit = call.upload != nil
-	defer func() { c.relimit = false }()
 	if call.step == stepReceived {
 		n, err := c.readResult()
 		if err != nil {
@@ -97,6 +96,7 @@ func (call *call) more() *exchange.Error {
 
 // startBody prepares the body that follows a final response's head.
 func (call *call) startBody(proto exchange.Proto) *exchange.Error {
+	call.c.relimit = false
 	in, resp := &call.in, &call.x.Response
 	in.idle, in.deadline = call.x.Timeouts.Idle, call.deadline
 	call.keep = call.head.persistent(proto)

@@ -18,7 +18,8 @@ type origin struct {
 	bytes   atomic.Int64
 
 	mu       sync.Mutex
-	received []byte // mu; of all connections
+	received []byte                // mu; of all connections
+	open     map[net.Conn]struct{} // mu
 }
 
 // newOrigin runs script for each connection; the connection is closed when it
@@ -29,9 +30,8 @@ func newOrigin(t testing.TB, script func(o *origin, nc net.Conn)) *origin {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := &origin{t: t, address: listener.Addr().String()}
+	o := &origin{t: t, address: listener.Addr().String(), open: make(map[net.Conn]struct{})}
 	var serving sync.WaitGroup
-	var open sync.Map
 	serving.Go(func() {
 		for {
 			nc, err := listener.Accept()
@@ -39,9 +39,11 @@ func newOrigin(t testing.TB, script func(o *origin, nc net.Conn)) *origin {
 				return
 			}
 			o.conns.Add(1)
-			open.Store(nc, true)
+			o.mu.Lock()
+			o.open[nc] = struct{}{}
+			o.mu.Unlock()
 			serving.Go(func() {
-				defer open.Delete(nc)
+				defer o.forget(nc)
 				defer nc.Close()
 				_ = nc.SetDeadline(time.Now().Add(20 * time.Second))
 				script(o, nc)
@@ -50,13 +52,28 @@ func newOrigin(t testing.TB, script func(o *origin, nc net.Conn)) *origin {
 	})
 	t.Cleanup(func() {
 		_ = listener.Close()
-		open.Range(func(nc, _ any) bool {
-			_ = nc.(net.Conn).Close()
-			return true
-		})
+		o.closeAll(false)
 		serving.Wait()
 	})
 	return o
+}
+
+func (o *origin) forget(nc net.Conn) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.open, nc)
+}
+
+// closeAll closes all connections, by a reset if abrupt.
+func (o *origin) closeAll(abrupt bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for nc := range o.open {
+		if abrupt {
+			_ = nc.(*net.TCPConn).SetLinger(0)
+		}
+		_ = nc.Close()
+	}
 }
 
 // readUntil reads from nc until what was read ends in suffix, and returns it;
@@ -77,6 +94,18 @@ func (o *origin) readUntil(nc net.Conn, suffix string) string {
 			return string(all)
 		}
 	}
+}
+
+// readN reads n bytes and reports whether they came.
+func (o *origin) readN(nc net.Conn, n int) bool {
+	buf := make([]byte, n)
+	if _, err := io.ReadFull(nc, buf); err != nil {
+		return false
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.received = append(o.received, buf...)
+	return true
 }
 
 // all is everything received so far.

@@ -6,6 +6,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -17,6 +19,8 @@ import (
 type proxy struct {
 	transport exchange.Transport
 	prepare   func(x *exchange.Exchange)
+	served    func(x *exchange.Exchange)
+	failed    func(err error)
 	done      func(x *exchange.Exchange, err error)
 }
 
@@ -25,8 +29,14 @@ func (p *proxy) Serve(x *exchange.Exchange) {
 		p.prepare(x)
 	}
 	err := p.transport.RoundTrip(x)
+	if p.served != nil {
+		p.served(x)
+	}
 	if err == nil {
 		return
+	}
+	if p.failed != nil {
+		p.failed(err)
 	}
 	failure := exchange.AsError(err)
 	x.Response.Reset()
@@ -140,7 +150,7 @@ func (c *client) send(text string) {
 type answer struct {
 	status  int
 	header  http.Header
-	length  int64
+	length  int64 // announced, -1 when nothing is
 	chunked bool
 	closes  bool
 	body    string
@@ -164,8 +174,12 @@ func (c *client) tryReceive(method string) (answer, error) {
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
+	length := int64(-1)
+	if announced := response.Header.Get("Content-Length"); announced != "" {
+		length, _ = strconv.ParseInt(announced, 10, 64)
+	}
 	return answer{
-		status: response.StatusCode, header: response.Header, length: response.ContentLength,
+		status: response.StatusCode, header: response.Header, length: length,
 		chunked: len(response.TransferEncoding) > 0, closes: response.Close,
 		body: string(body), trailer: response.Trailer,
 	}, err
@@ -180,3 +194,11 @@ func (c *client) ended() string {
 	}
 	return string(rest)
 }
+
+// handlerFunc is a handler that is done when it has served.
+type handlerFunc func(x *exchange.Exchange)
+
+func (f handlerFunc) Serve(x *exchange.Exchange)     { f(x) }
+func (f handlerFunc) Done(*exchange.Exchange, error) {}
+
+func newReader(text string) *bufio.Reader { return bufio.NewReader(strings.NewReader(text)) }
