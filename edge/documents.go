@@ -22,7 +22,7 @@ type configState struct {
 
 // followDocuments applies each new set until ctx ends.
 func (e *Edge) followDocuments(ctx context.Context) error {
-	err := e.source.Watch(ctx, func(docs *config.Documents, err error) {
+	return e.source.Watch(ctx, func(docs *config.Documents, err error) {
 		if err == nil {
 			err = e.apply(docs)
 		}
@@ -30,10 +30,6 @@ func (e *Edge) followDocuments(ctx context.Context) error {
 			e.refuse(err)
 		}
 	})
-	if ctx.Err() != nil {
-		return nil
-	}
-	return fmt.Errorf("follow documents: %w", err)
 }
 
 // apply puts a valid set in force, as a whole.

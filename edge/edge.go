@@ -164,7 +164,7 @@ func (e *Edge) Run(ctx context.Context) error {
 
 	<-g.failed.Done()
 	e.draining.Store(true)
-	e.log.Info("edge stops", "edge", e.self.ID, "drain_timeout", e.process.Shutdown.DrainTimeout)
+	e.log.Info("edge stops", "edge", e.self.ID, "drain_timeout", e.process.Shutdown.DrainTimeout.String())
 	err := running.run()
 	if cause := context.Cause(g.failed); ctx.Err() == nil && cause != nil {
 		err = errors.Join(cause, err)
