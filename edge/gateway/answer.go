@@ -193,4 +193,3 @@ func traceID(traceparent string) string {
 	}
 	return traceparent[at : at+length]
 }
-

@@ -68,13 +68,12 @@ func (g *Gateway) forward(c *call) *refusal {
 // pick takes the next endpoint of the walk and a place in its count. fallback
 // false keeps the request in its lane.
 func (g *Gateway) pick(c *call, fallback bool) (candidate, bool) {
-	decision := c.decision
-	if !fallback {
-		decision.Fallback = nil
-	}
 	w := walk{
-		plan: c.plan, decision: &decision, rnd: g.opts.Rand(), avoid: c.avoid,
+		plan: c.plan, decision: c.decision, rnd: g.opts.Rand(), avoid: c.avoid,
 		panicking: fallback && g.panicking.Load(), tried: c.tried,
+	}
+	if !fallback {
+		w.decision.Fallback = nil
 	}
 	for {
 		next, ok := w.next()
@@ -244,6 +243,10 @@ func (g *Gateway) repeatable(c *call, failure *exchange.Error) repeat {
 			return repeatUnwritten
 		}
 	case c.mayReplay():
+		if failure.Reused && !failure.Timeout {
+			// Its other connections may well be good, and it may be the only one.
+			c.tried = c.tried[:len(c.tried)-1]
+		}
 		return repeatReplay
 	}
 	return repeatNone

@@ -16,7 +16,6 @@ const (
 	metID
 	metPort
 	metForwarded
-	metTwice // any of them more than once
 )
 
 // identify gives the request its id and says whom it comes from.
@@ -37,8 +36,10 @@ func (g *Gateway) identify(c *call) {
 	header := &x.Request.Header
 	c.tags, c.tagField, c.explain = 0, "", false
 	c.client, c.id = c.peerText, ""
-	met := 0
-	for i, field := range header.All() {
+	met, twice := 0, 0
+	list := header.All()
+	for i := range list {
+		field := &list[i]
 		bit := 0
 		switch field.ID {
 		case exchange.FieldXForwardedFor:
@@ -64,14 +65,12 @@ func (g *Gateway) identify(c *call) {
 			}
 			continue
 		case exchange.FieldXGrayExplain:
-			c.explain = c.explain || header.At(i).Value == "1"
+			c.explain = c.explain || field.Value == "1"
 			continue
 		default:
 			continue
 		}
-		if met&bit != 0 {
-			met |= metTwice
-		}
+		twice |= met & bit
 		met |= bit
 	}
 	if c.id == "" {
@@ -81,7 +80,7 @@ func (g *Gateway) identify(c *call) {
 		c.addForwarding(header)
 		return
 	}
-	c.setForwarding(header, met)
+	c.setForwarding(header, met, twice)
 }
 
 func (c *call) takePeer(g *Gateway, remote netip.Addr) {
@@ -116,8 +115,9 @@ func (c *call) addForwarding(header *exchange.Fields) {
 	header.Append(exchange.Field{Name: "X-Real-IP", Value: c.peerText, ID: exchange.FieldXRealIP})
 }
 
-// setForwarding replaces or extends the fields that are there.
-func (c *call) setForwarding(header *exchange.Fields, met int) {
+// setForwarding replaces or extends the fields that are there; twice are those
+// that are there more than once.
+func (c *call) setForwarding(header *exchange.Fields, met, twice int) {
 	header.Set(exchange.FieldXRequestID, c.id)
 	if !c.trusted {
 		if met&metPort != 0 {
@@ -137,20 +137,24 @@ func (c *call) setForwarding(header *exchange.Fields, met int) {
 	} else {
 		header.Set(exchange.FieldXForwardedFor, c.peerText)
 	}
-	if proto, _ := header.Get(exchange.FieldXForwardedProto); met&metTwice != 0 || proto != "http" && proto != "https" {
+	if proto, _ := header.Get(exchange.FieldXForwardedProto); twice&metProto != 0 || proto != "http" && proto != "https" {
 		header.Set(exchange.FieldXForwardedProto, c.x.Request.Scheme)
 	}
-	if host, _ := header.Get(exchange.FieldXForwardedHost); host == "" || header.Count(exchange.FieldXForwardedHost) > 1 {
+	if host, _ := header.Get(exchange.FieldXForwardedHost); host == "" || twice&metHost != 0 {
 		c.setHost(header)
 	}
-	real, _ := header.Get(exchange.FieldXRealIP)
-	addr, err := netip.ParseAddr(real)
+	said, _ := header.Get(exchange.FieldXRealIP)
 	switch {
-	case err != nil || header.Count(exchange.FieldXRealIP) > 1:
+	case said == "" || twice&metRealIP != 0 || !validAddr(said):
 		header.Set(exchange.FieldXRealIP, c.client)
-	case met&metFor == 0 && addr.IsValid():
-		c.client = real
+	case met&metFor == 0:
+		c.client = said
 	}
+}
+
+func validAddr(text string) bool {
+	_, err := netip.ParseAddr(text)
+	return err == nil
 }
 
 func (c *call) setHost(header *exchange.Fields) {

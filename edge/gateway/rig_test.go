@@ -58,11 +58,29 @@ func (l *logged) String() string {
 
 func newMonitor(t testing.TB) *health.Monitor {
 	t.Helper()
-	monitor, err := health.NewMonitor(health.Options{Self: "edge-1", Zone: "az1", Incarnation: 1})
+	return monitorWith(t, health.Ejection{})
+}
+
+func monitorWith(t testing.TB, ejection health.Ejection) *health.Monitor {
+	t.Helper()
+	monitor, err := health.NewMonitor(health.Options{Self: "edge-1", Zone: "az1", Incarnation: 1, Ejection: ejection})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return monitor
+}
+
+func newRequests(t testing.TB) *observe.Requests {
+	t.Helper()
+	names := make([]string, 0, route.RungCount)
+	for rung := range route.Rung(route.RungCount) {
+		names = append(names, rung.String())
+	}
+	requests, err := observe.NewRequests(nil, names)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return requests
 }
 
 // newRig is an edge in az1 of region east.
@@ -71,14 +89,6 @@ func newRig(t testing.TB, change func(*Options)) *rig {
 	r := &rig{t: t, engine: http1.NewEngine(), log: &logged{}}
 	r.run(r.engine.Run)
 
-	names := make([]string, 0, route.RungCount)
-	for rung := route.RungNone; int(rung) < route.RungCount; rung++ {
-		names = append(names, rung.String())
-	}
-	requests, err := observe.NewRequests(nil, names)
-	if err != nil {
-		t.Fatal(err)
-	}
 	accessLog, err := observe.NewAccessLog(observe.AccessLogOptions{Output: r.log})
 	if err != nil {
 		t.Fatal(err)
@@ -90,7 +100,7 @@ func newRig(t testing.TB, change func(*Options)) *rig {
 		NewTransport: func(i *federation.Instance) (Upstream, error) {
 			return http1.NewTransport(http1.TransportOptions{Address: i.Address, Engine: r.engine, ConnectTimeout: 5 * time.Second})
 		},
-		Monitor: newMonitor(t), Requests: requests, AccessLog: accessLog,
+		Monitor: newMonitor(t), Requests: newRequests(t), AccessLog: accessLog,
 	}
 	if change != nil {
 		change(&options)
@@ -185,6 +195,42 @@ func (r *rig) follow() {
 	default:
 	}
 	r.gateway.SetSnapshot(r.sub.Take())
+}
+
+// endpoint is what the gateway keeps of an instance of users.
+func (r *rig) endpoint(id string) *endpoint {
+	r.t.Helper()
+	e := r.catalog.Snapshot().Endpoint(federation.Key{Service: "users", ID: id})
+	if e == nil {
+		r.t.Fatalf("no instance %s", id)
+	}
+	return e.Runtime.(*endpoint)
+}
+
+// settled waits until nothing is in flight any more: a client has its answer
+// before the gateway is done with the request.
+func (r *rig) settled() {
+	r.t.Helper()
+	eventually(r.t, "nothing in flight", func() bool {
+		for _, e := range r.catalog.Snapshot().Service("users").Endpoints {
+			if e.Runtime.InFlight() != 0 {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// firstByID makes every choice fall on the first zone of the lane and the
+// endpoint with the lowest id.
+func firstByID(o *Options) { o.Rand = func() uint64 { return 0 } }
+
+// patient has nothing ejected, for tests of what is tried again.
+func patient(t testing.TB) func(*Options) {
+	return func(o *Options) {
+		firstByID(o)
+		o.Monitor = monitorWith(t, health.Ejection{ConnectFailures: 1000, GatewayFailures: 1000, MinRequests: 100_000})
+	}
 }
 
 // usersRoute takes everything to the service users.

@@ -8,7 +8,7 @@ import (
 // walk looks for an endpoint along the ladder. Requests and Explain walk alike.
 type walk struct {
 	plan     *servicePlan
-	decision *route.Decision
+	decision route.Decision
 	// rnd decides within a group by its high bits, between the zones of a lane
 	// by the lowest 16.
 	rnd uint64

@@ -1,0 +1,143 @@
+package gateway
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/grayfed/grayfed/edge/exchange"
+	"github.com/grayfed/grayfed/edge/ratelimit"
+	"github.com/grayfed/grayfed/edge/route"
+	"github.com/grayfed/grayfed/federation"
+)
+
+// fixedUpstream answers from memory: it is no stand-in for a protocol, it only
+// leaves nothing to be measured but the pipeline.
+type fixedUpstream struct {
+	body exchange.BytesBody
+	data []byte
+}
+
+func (u *fixedUpstream) RoundTrip(x *exchange.Exchange) error {
+	x.Response.Status = 200
+	x.Response.Header.Append(exchange.Field{Name: "Content-Type", Value: "text/plain", ID: exchange.FieldContentType})
+	u.body.Set(u.data)
+	x.Response.Body, x.Response.ContentLength = &u.body, int64(len(u.data))
+	return nil
+}
+
+func (u *fixedUpstream) Close() error { return nil }
+
+// pipeline is a gateway before fixedUpstream, and a request that is used again.
+func pipeline(t testing.TB, change func(*Config, *Options)) (*Gateway, func(x *exchange.Exchange), *exchange.Exchange) {
+	t.Helper()
+	config := usersConfig(federation.Permissive)
+	options := Options{
+		Topology: route.Topology{Zone: "az1", Region: "east"},
+		NewTransport: func(*federation.Instance) (Upstream, error) {
+			return &fixedUpstream{data: make([]byte, 1024)}, nil
+		},
+		Monitor:  newMonitor(t),
+		Requests: newRequests(t),
+	}
+	if change != nil {
+		change(&config, &options)
+	}
+	g, err := New(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := g.SetConfig(config); err != nil {
+		t.Fatal(err)
+	}
+	catalog := federation.NewCatalog(federation.CatalogOptions{Self: "edge-1", NewRuntime: g.NewRuntime, RecordTTL: time.Minute})
+	catalog.Replace([]*federation.Instance{
+		instance("v1-a", "az1", "v1", "10.0.0.1:80"), instance("v1-b", "az1", "v1", "10.0.0.2:80"),
+		instance("v1-c", "az2", "v1", "10.0.0.3:80"),
+		instance("v2-a", "az1", "v2", "10.0.0.4:80"), instance("v2-b", "az2", "v2", "10.0.0.5:80"),
+	}, 1)
+	g.SetSnapshot(catalog.Snapshot(), nil, true)
+	x := &exchange.Exchange{Conn: &exchange.Conn{Remote: netip.MustParseAddrPort("192.0.2.7:1234")}}
+	prepare := func(x *exchange.Exchange) {
+		header := x.Request.Header
+		header.Reset()
+		x.Request = exchange.Request{
+			Method: "GET", Scheme: "http", Authority: "users.test:8080", Path: "/api/v1/users/17",
+			Proto: exchange.HTTP11, Header: header,
+		}
+		for _, field := range []exchange.Field{
+			{Name: "User-Agent", Value: "bench"}, {Name: "Accept", Value: "*/*"},
+			{Name: "x-release-tag", Value: "v2-beta", ID: exchange.FieldXReleaseTag},
+		} {
+			x.Request.Header.Append(field)
+		}
+		x.Response.Reset()
+		x.Start = time.Now()
+		x.ClearCancel()
+	}
+	return g, prepare, x
+}
+
+func TestServeAllocatesNothing(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		change func(*Config, *Options)
+		spoil  func(*exchange.Exchange)
+	}{
+		{name: "untrusted"},
+		{name: "round robin", change: func(c *Config, _ *Options) {
+			c.Policies = map[string]Policy{"users": {Balance: WeightedRoundRobin, MaxRequests: 10}}
+		}},
+		{name: "rate limit", change: func(c *Config, _ *Options) {
+			c.Routes[0].RateLimit = &ratelimit.Options{RPM: ratelimit.MaxRPM, Burst: ratelimit.MaxBurst}
+		}},
+		{name: "spoofed fields", spoil: func(x *exchange.Exchange) {
+			for _, name := range []string{"X-Forwarded-For", "X-Real-IP", "Forwarded", "X-Request-ID", "X-Forwarded-For"} {
+				x.Request.Header.Add(name, "10.0.0.9")
+			}
+		}},
+		{name: "trusted proxy", change: func(_ *Config, o *Options) {
+			o.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+		}, spoil: func(x *exchange.Exchange) { x.Request.Header.Add("X-Forwarded-For", "198.51.100.1, 192.0.2.9") }},
+		{name: "header matcher", change: func(c *Config, _ *Options) {
+			c.Routes[0].Headers = []route.Match{{Name: "Accept", Exact: "*/*"}}
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			g, prepare, x := pipeline(t, test.change)
+			once := func() {
+				prepare(x)
+				if test.spoil != nil {
+					test.spoil(x)
+				}
+				g.Serve(x)
+				if x.Response.Status != 200 {
+					t.Fatalf("status %d", x.Response.Status)
+				}
+				g.Done(x, nil)
+			}
+			once() // the state is made with the first request
+			if n := testing.AllocsPerRun(1000, once); n != 0 {
+				t.Errorf("%v allocations per request", n)
+			}
+		})
+	}
+}
+
+func BenchmarkServe(b *testing.B) {
+	g, prepare, x := pipeline(b, nil)
+	b.ReportAllocs()
+	for b.Loop() {
+		prepare(x)
+		g.Serve(x)
+		g.Done(x, nil)
+	}
+}
+
+// BenchmarkPrepare is what BenchmarkServe spends on making the request.
+func BenchmarkPrepare(b *testing.B) {
+	_, prepare, x := pipeline(b, nil)
+	for b.Loop() {
+		prepare(x)
+	}
+}

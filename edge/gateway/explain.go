@@ -1,0 +1,254 @@
+package gateway
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"github.com/grayfed/grayfed/edge/exchange"
+	"github.com/grayfed/grayfed/edge/route"
+	"github.com/grayfed/grayfed/federation"
+)
+
+// Query is a request to be explained: decided on as if it had come, and sent
+// nowhere.
+type Query struct {
+	Method string // GET when empty
+	Host   string // with or without a port
+	Path   string // without a query
+	Query  string // without "?"
+	// Header are the request's fields, the release tag among them.
+	Header []exchange.Field
+	// Peer is whom it comes from; the zero value is nobody who is trusted.
+	Peer netip.Addr
+}
+
+// Explanation is what would become of a request, and why.
+type Explanation struct {
+	// Status is what the edge itself would answer: 400, 404, 405 or 503; 0 when
+	// an endpoint would be asked. Rate limits are not looked at.
+	Status int
+	// Reason is that of the refusal, or why the request took its lane and rung.
+	Reason string
+	Detail string // for people; with a Status
+	Allow  string // with 405
+	Path   string // in its normal form: as matched and as forwarded
+
+	Route, Service string
+	Tag            string
+	TagCounts      bool // the route admits it
+	Release        string
+
+	// Subset and Chosen are where the request would go; Chosen is nil when it
+	// would go nowhere.
+	Subset string
+	Chosen *Choice
+	// Steps is the whole ladder in the order in which this request goes down.
+	Steps []Step
+	// Next are the endpoints that further attempts would take, should each
+	// fail without having written a byte.
+	Next []Choice
+
+	Panicking bool  // so few instances are healthy that panic opens the others
+	Revision  int64 // of etcd, up to which instances are known
+}
+
+// Choice is an endpoint on a rung.
+type Choice struct {
+	Instance *federation.Instance
+	Rung     string
+}
+
+// Step is one zone of one subset.
+type Step struct {
+	Rung, Subset string
+	Zone, Region string // empty where no zone has an instance
+	// SharePercent is how many of the lane's requests begin here.
+	SharePercent float64
+	// Weight is the usable weight, Full that which counts as full capacity.
+	Weight, Full int
+	// Registered are Usable, Draining, Unhealthy (by the folded evidence),
+	// Ejected (by requests of this edge just now) and NotAdmitting (at a limit,
+	// or without a transport).
+	Registered, Usable, Draining, Unhealthy, Ejected, NotAdmitting int
+	// Lost: its edges are dead and an endpoint failed.
+	Lost bool
+	// Chosen: the request goes here. Why says in words why, or why not.
+	Chosen bool
+	Why    string
+}
+
+// Explain takes a query through the very steps that a request takes, as far as
+// the pick.
+func (g *Gateway) Explain(q Query) Explanation {
+	c := g.ask(q)
+	e := Explanation{Panicking: g.panicking.Load()}
+	if snap := g.snapshot.Load(); snap != nil {
+		e.Revision = snap.Revision
+	}
+	r := g.routing.Load()
+	refused := r.find(c)
+	if refused == nil {
+		refused = c.takeTag()
+	}
+	e.Path = c.x.Request.Path
+	if c.route != nil {
+		e.Route, e.Service, e.Tag, e.TagCounts = c.route.ID, c.route.Service, c.tag, c.counts
+	}
+	if refused != nil {
+		e.Status, e.Reason, e.Detail, e.Allow = refused.status, refused.reason, refused.detail, c.allow
+		return e
+	}
+	c.plan = c.route.service.current.Load()
+	c.decision = c.plan.Decide(route.Ask{Tag: c.tag, TagCounts: c.counts})
+	e.Release = c.decision.Release
+	g.explainLadder(c, &e)
+	e.Reason, e.Subset = c.reason(), c.subset()
+	return e
+}
+
+// ask makes the state of a request out of a query.
+func (g *Gateway) ask(q Query) *call {
+	x := &exchange.Exchange{Conn: &exchange.Conn{Remote: netip.AddrPortFrom(q.Peer, 0)}}
+	x.Request = exchange.Request{
+		Method: q.Method, Scheme: "http", Authority: q.Host,
+		Path: q.Path, Query: q.Query, HasQuery: q.Query != "", Proto: exchange.HTTP11,
+	}
+	if q.Method == "" {
+		x.Request.Method = "GET"
+	}
+	for _, field := range q.Header {
+		x.Request.Header.Add(field.Name, field.Value)
+	}
+	c := &call{g: g, x: x}
+	c.header = func(name string) (string, bool) { return x.Request.Header.GetName(name) }
+	g.identify(c)
+	return c
+}
+
+// explainLadder walks as a request does and tells what it met.
+func (g *Gateway) explainLadder(c *call, e *Explanation) {
+	passed := make(map[*route.Group]bool)
+	w := walk{
+		plan: c.plan, decision: c.decision, rnd: g.opts.Rand(), panicking: e.Panicking,
+		passed: func(group *route.Group, _ route.Rung) { passed[group] = true },
+	}
+	chosen, ok := w.next()
+	if ok {
+		c.at = chosen
+		e.Chosen = &Choice{Instance: chosen.endpoint.Instance, Rung: chosen.rung.String()}
+	} else {
+		e.Status, e.Detail = refuseUnusable.status, refuseUnusable.detail
+	}
+	ladder := c.decision.Ladder(uint32(w.rnd))
+	for {
+		group, rung, more := ladder.Next()
+		if !more {
+			break
+		}
+		s := stepOf(group, rung, c)
+		switch {
+		case group == chosen.group && rung == chosen.rung:
+			s.Chosen, s.Why = true, "taken: "+s.count()
+		case passed[group]:
+			s.Why = "passed over: " + s.count()
+		default:
+			s.Why = "not reached: " + s.count()
+		}
+		e.Steps = append(e.Steps, s)
+	}
+	e.Steps = append(e.Steps, g.missing(c, e.Steps)...)
+	if chosen.rung == route.RungPanic {
+		s := stepOf(chosen.group, chosen.rung, c)
+		s.Chosen, s.Why = true, "taken: every rung is empty, and too few instances are healthy to believe it"
+		e.Steps = append(e.Steps, s)
+	}
+	// What comes after the chosen one.
+	w.passed = nil
+	for next := chosen; ok && len(w.tried) < maxUnwritten; {
+		w.tried = append(w.tried, next.endpoint)
+		w.avoid, w.rnd = chosen.group.Zone, g.opts.Rand()
+		if next, ok = w.next(); ok && len(w.tried) < maxUnwritten {
+			e.Next = append(e.Next, Choice{Instance: next.endpoint.Instance, Rung: next.rung.String()})
+		}
+	}
+}
+
+// stepOf counts a group's endpoints by what a request makes of them.
+func stepOf(group *route.Group, rung route.Rung, c *call) Step {
+	s := Step{
+		Rung: rung.String(), Subset: c.decision.Lane.Subset, Zone: group.Zone, Region: group.Region,
+		SharePercent: float64(group.Share) * 100 / 65536, Weight: group.Weight, Full: group.Full,
+		Draining: group.Draining, Unhealthy: len(group.Unhealthy), Lost: group.Lost,
+	}
+	if rung == route.RungBaselineHere || rung == route.RungBaselineElsewhere {
+		s.Subset = route.Baseline
+	}
+	s.Registered = s.Draining + s.Unhealthy + len(group.Endpoints)
+	for _, e := range group.Endpoints {
+		rt, ok := e.Runtime.(*endpoint)
+		switch {
+		case e.Usable():
+			s.Usable++
+		case ok && rt.tracker.Ejected():
+			s.Ejected++
+		default:
+			s.NotAdmitting++
+		}
+	}
+	return s
+}
+
+// count says what a step has, in words.
+func (s *Step) count() string {
+	parts := []string{fmt.Sprintf("%d registered", s.Registered)}
+	for _, part := range []struct {
+		n    int
+		what string
+	}{
+		{s.Usable, "usable"},
+		{s.Draining, "draining"},
+		{s.Unhealthy, "unhealthy"},
+		{s.Ejected, "ejected just now"},
+		{s.NotAdmitting, "not admitting"},
+	} {
+		if part.n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", part.n, part.what))
+		}
+	}
+	if s.Lost {
+		parts = append(parts, "zone lost")
+	}
+	return strings.Join(parts, ", ")
+}
+
+// missing are the rungs on which nothing is registered at all: they have no
+// group to walk to.
+func (g *Gateway) missing(c *call, steps []Step) []Step {
+	type place struct{ rung, subset, zone, why string }
+	here, elsewhere := route.RungBaselineHere, route.RungBaselineElsewhere
+	if c.decision.Canary {
+		here, elsewhere = route.RungCanaryHere, route.RungCanaryElsewhere
+	}
+	const none = "passed over: no instance in "
+	places := []place{
+		{here.String(), c.decision.Lane.Subset, g.opts.Topology.Zone, none + "this zone"},
+		{elsewhere.String(), c.decision.Lane.Subset, "", none + "any other zone"},
+	}
+	if f := c.decision.Fallback; f != nil {
+		places = append(places,
+			place{route.RungBaselineHere.String(), f.Subset, g.opts.Topology.Zone, none + "this zone"},
+			place{route.RungBaselineElsewhere.String(), f.Subset, "", none + "any other zone"})
+	}
+	met := make(map[string]bool, len(steps))
+	for i := range steps {
+		met[steps[i].Rung] = true
+	}
+	var out []Step
+	for _, p := range places {
+		if !met[p.rung] {
+			out = append(out, Step{Rung: p.rung, Subset: p.subset, Zone: p.zone, Why: p.why})
+		}
+	}
+	return out
+}

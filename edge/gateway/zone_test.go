@@ -1,0 +1,323 @@
+package gateway
+
+import (
+	"io"
+	"net"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/grayfed/grayfed/edge/exchange"
+	"github.com/grayfed/grayfed/federation"
+)
+
+// In these tests az2 has the first canaries by id and az1, this edge's zone,
+// has none: "a" hangs in az2, "b" answers in az3.
+func zoneStage(t *testing.T, fallback federation.Fallback) (*rig, map[string]*origin) {
+	t.Helper()
+	r := newRig(t, patient(t))
+	r.configure(usersConfig(fallback))
+	origins := r.stage(
+		place{"a", "az2", "v2", hang},
+		place{"b", "az3", "v2", answering("moved")},
+		place{"c", "az1", "v1", answering("baseline")},
+	)
+	return r, origins
+}
+
+// asking sends a request and returns where its answer will be.
+func (r *rig) asking(q request) <-chan answer {
+	got := make(chan answer, 1)
+	waits := r.endpoint("a").InFlight()
+	go func() { got <- r.send(q) }()
+	eventually(r.t, "the request waits", func() bool { return r.endpoint("a").InFlight() == waits+1 })
+	return got
+}
+
+// fail has an endpoint of az2 fail.
+func (r *rig) fail() { r.gateway.zoneFailed(r.gateway.zone("az2"), time.Now()) }
+
+func canaryZone(g *Gateway) string {
+	e := g.Explain(Query{Path: "/", Header: []exchange.Field{{Name: "x-release-tag", Value: "v2-beta"}}})
+	if e.Chosen == nil {
+		return ""
+	}
+	return e.Chosen.Instance.Zone
+}
+
+func TestZoneLost(t *testing.T) {
+	t.Run("dead edges and a failure move what waits", func(t *testing.T) {
+		r, origins := zoneStage(t, federation.Strict)
+		first := r.asking(request{method: "GET", tag: "v2-beta"})
+		second := r.asking(request{method: "PUT", tag: "v2-beta", body: "hello"})
+		r.gateway.SetZoneLost("az2", true)
+		if zone := canaryZone(r.gateway); zone != "az2" {
+			t.Fatalf("demoted by gossip alone: %q", zone)
+		}
+		r.fail()
+		for _, got := range []<-chan answer{first, second} {
+			a := <-got
+			a.expect(t, 200, "moved")
+			if decision := a.Header.Get("x-gray-decision"); decision != "rung=canary-elsewhere; reason=in-release; release=v2-beta; zone=az3; instance=b" {
+				t.Errorf("decision %q", decision)
+			}
+		}
+		r.settled()
+		if origins["a"].heads.Load() != 2 || origins["b"].heads.Load() != 2 {
+			t.Errorf("asked %d and %d times", origins["a"].heads.Load(), origins["b"].heads.Load())
+		}
+		// From now on nothing begins there, until gossip sees an edge of it.
+		if zone := canaryZone(r.gateway); zone != "az3" {
+			t.Errorf("canaries still of %q", zone)
+		}
+		r.send(request{method: "GET", tag: "v2-beta"}).expect(t, 200, "moved")
+		r.gateway.SetZoneLost("az2", false)
+		if zone := canaryZone(r.gateway); zone != "az2" {
+			t.Errorf("the zone is back, but canaries are of %q", zone)
+		}
+	})
+
+	t.Run("what is not replayable stays", func(t *testing.T) {
+		r, origins := zoneStage(t, federation.Strict)
+		post := r.asking(request{method: "POST", tag: "v2-beta", body: "hello"})
+		upload := r.asking(request{method: "PUT", tag: "v2-beta", body: "hello", stream: true})
+		r.gateway.SetZoneLost("az2", true)
+		r.fail()
+		if n := r.endpoint("a").InFlight(); n != 2 {
+			t.Errorf("%d of 2 still wait", n)
+		}
+		origins["a"].kill()
+		(<-post).expect(t, 502, "upstream-failed")
+		(<-upload).expect(t, 502, "upstream-failed")
+		if n := origins["b"].heads.Load(); n != 0 {
+			t.Errorf("%d requests were sent again", n)
+		}
+	})
+
+	t.Run("a failure alone demotes nothing", func(t *testing.T) {
+		r, origins := zoneStage(t, federation.Strict)
+		get := r.asking(request{method: "GET", tag: "v2-beta"})
+		r.fail()
+		if n := r.endpoint("a").InFlight(); n != 1 || canaryZone(r.gateway) != "az2" {
+			t.Errorf("%d wait, canaries of %q", n, canaryZone(r.gateway))
+		}
+		origins["a"].kill()
+		(<-get).expect(t, 200, "moved") // by an ordinary retry
+	})
+
+	t.Run("the failure may come first", func(t *testing.T) {
+		r, _ := zoneStage(t, federation.Strict)
+		get := r.asking(request{method: "GET", tag: "v2-beta"})
+		r.fail()
+		r.gateway.SetZoneLost("az2", true)
+		(<-get).expect(t, 200, "moved")
+	})
+
+	t.Run("another zone's failure is none of its", func(t *testing.T) {
+		r, origins := zoneStage(t, federation.Strict)
+		get := r.asking(request{method: "GET", tag: "v2-beta"})
+		r.gateway.SetZoneLost("az2", true)
+		r.gateway.zoneFailed(r.gateway.zone("az3"), time.Now())
+		if n := r.endpoint("a").InFlight(); n != 1 {
+			t.Errorf("%d wait", n)
+		}
+		origins["a"].kill()
+		<-get
+	})
+
+	t.Run("this edge's own zone is never lost", func(t *testing.T) {
+		r, _ := zoneStage(t, federation.Strict)
+		r.gateway.SetZoneLost("az1", true)
+		r.gateway.zoneFailed(r.gateway.zone("az1"), time.Now())
+		if r.gateway.zone("az1").demoted.Load() {
+			t.Error("demoted")
+		}
+	})
+
+	t.Run("real failures count", func(t *testing.T) {
+		r := newRig(t, patient(t))
+		r.configure(usersConfig(federation.Strict))
+		r.stage(place{"a", "az2", "v2", nil}, place{"b", "az3", "v2", answering("moved")})
+		r.gateway.SetZoneLost("az2", true)
+		r.send(request{method: "POST", tag: "v2-beta"}).expect(t, 200, "moved")
+		if !r.gateway.zone("az2").demoted.Load() {
+			t.Error("a refused connection is no failure")
+		}
+	})
+
+	t.Run("where there is nothing else the lost zone serves", func(t *testing.T) {
+		r := newRig(t, patient(t))
+		r.configure(usersConfig(federation.Strict))
+		released := make(chan struct{})
+		var asked atomic.Int64
+		r.stage(place{"a", "az2", "v2", func(_ *origin, nc net.Conn, _ string) bool {
+			if asked.Add(1) == 1 {
+				return hang(nil, nc, "")
+			}
+			<-released
+			_, err := io.WriteString(nc, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nback")
+			return err == nil
+		}})
+		get := r.asking(request{method: "GET", tag: "v2-beta"})
+		r.gateway.SetZoneLost("az2", true)
+		r.fail()
+		eventually(t, "it is asked again", func() bool { return asked.Load() == 2 })
+		close(released)
+		(<-get).expect(t, 200, "back")
+	})
+}
+
+// claimUpstream waits for its answer as a transport does, until the exchange is
+// cancelled or it is told to answer. It is no protocol: it makes the window of
+// the race as wide as can be.
+type claimUpstream struct {
+	answers chan struct{}
+}
+
+type interruption chan struct{}
+
+// Interrupt implements [exchange.Interrupter].
+func (i interruption) Interrupt() {
+	select {
+	case i <- struct{}{}:
+	default:
+	}
+}
+
+func (u *claimUpstream) RoundTrip(x *exchange.Exchange) error {
+	w := make(interruption, 1)
+	if err := x.Await(w); err != nil {
+		return &exchange.Error{Phase: exchange.PhaseAwait, Fault: exchange.FaultGateway, Wrote: true, Err: err}
+	}
+	select {
+	case <-w:
+		_ = x.Await(nil)
+		return &exchange.Error{Phase: exchange.PhaseAwait, Fault: exchange.FaultGateway, Wrote: true, Err: x.Cause()}
+	case <-u.answers:
+		_ = x.Await(nil)
+		x.Response.Status = 200
+		return nil
+	}
+}
+
+func (u *claimUpstream) Close() error { return nil }
+
+// A cancellation for a lost zone must hit the exchange that waits, or none:
+// never the next one that uses the same state. Requests answer and begin anew
+// while all that wait are moved again and again; each must be answered 200, and none may end
+// with a cancellation in it.
+func TestMovingRacesWithAnswers(t *testing.T) {
+	const workers, enough = 4, 5000
+	upstream := &claimUpstream{answers: make(chan struct{})}
+	g, prepare, _ := pipeline(t, func(c *Config, o *Options) {
+		patient(t)(o)
+		o.NewTransport = func(*federation.Instance) (Upstream, error) { return upstream, nil }
+		c.Releases = nil
+		c.Services = nil
+	})
+	stop := make(chan struct{})
+	var background, serving sync.WaitGroup
+	background.Go(func() {
+		for n := 0; ; n++ {
+			for range n % 16 {
+				runtime.Gosched() // so that moves come first, at times
+			}
+			select {
+			case <-stop:
+				return
+			case upstream.answers <- struct{}{}:
+			}
+		}
+	})
+	background.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			g.waiting.move(g.zone("az1"))
+			g.waiting.move(g.zone("az2"))
+			runtime.Gosched()
+		}
+	})
+	var moved, answered atomic.Int64
+	deadline := time.Now().Add(20 * time.Second)
+	for range workers {
+		serving.Go(func() {
+			x := &exchange.Exchange{Conn: &exchange.Conn{}}
+			for (moved.Load() < enough || answered.Load() < enough) && time.Now().Before(deadline) {
+				prepare(x)
+				g.Serve(x)
+				if x.Response.Status != 200 || x.Cause() != nil {
+					t.Errorf("status %d, cause %v", x.Response.Status, x.Cause())
+				}
+				moved.Add(int64(x.State.(*call).retries))
+				answered.Add(1)
+				g.Done(x, nil)
+				if c := x.State.(*call); c.awaits.Load() != nil {
+					t.Error("still waits")
+				}
+			}
+		})
+	}
+	serving.Wait()
+	close(stop)
+	background.Wait()
+	if moved.Load() < enough {
+		t.Errorf("only %d requests were moved: the race was not run", moved.Load())
+	}
+}
+
+// The same race held still: whoever moves a request has claimed it, the answer
+// comes, and only then comes the cancellation.
+func TestAnswerWaitsForAClaim(t *testing.T) {
+	upstream := &claimUpstream{answers: make(chan struct{})}
+	g, prepare, x := pipeline(t, func(_ *Config, o *Options) {
+		patient(t)(o)
+		o.NewTransport = func(*federation.Instance) (Upstream, error) { return upstream, nil }
+	})
+	prepare(x)
+	served := make(chan struct{})
+	c := g.newCall(x)
+	go func() { g.Serve(x); close(served) }()
+	eventually(t, "the request waits", func() bool { return c.awaits.Load() != nil })
+	first := c.awaits.Load()
+	if !c.awaits.CompareAndSwap(first, claimed) {
+		t.Fatal("not claimed")
+	}
+	upstream.answers <- struct{}{}
+	for range 1000 {
+		runtime.Gosched()
+	}
+	if c.awaits.Load() != claimed {
+		t.Error("the request went on while it was claimed")
+	}
+	x.Cancel(exchange.ErrZoneLost)
+	c.awaits.Store(nil)
+	upstream.answers <- struct{}{} // of the second attempt
+	<-served
+	if x.Response.Status != 200 || x.Cause() != nil || c.retries != 1 || c.at.endpoint.Runtime == federation.Runtime(first) {
+		t.Errorf("status %d, cause %v, %d retries", x.Response.Status, x.Cause(), c.retries)
+	}
+	g.Done(x, nil)
+}
+
+// States of exchanges that are gone are not kept.
+func TestWaitingForgetsTheDead(t *testing.T) {
+	g, prepare, _ := pipeline(t, nil)
+	for range 5000 {
+		x := &exchange.Exchange{Conn: &exchange.Conn{}}
+		prepare(x)
+		g.Serve(x)
+		g.Done(x, nil)
+		if len(g.waiting.calls)%1000 == 999 {
+			runtime.GC()
+		}
+	}
+	if n := len(g.waiting.calls); n > 3000 {
+		t.Errorf("%d states are listed", n)
+	}
+}
