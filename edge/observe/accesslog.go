@@ -2,11 +2,9 @@
 package observe
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
-	"log/slog"
 	"sync"
 	"time"
 
@@ -71,7 +69,7 @@ type AccessLog struct {
 	// Of the goroutine of Run.
 	spare   *batch
 	encoder encoder
-	lines   bytes.Buffer
+	lines   []byte
 }
 
 // NewAccessLog returns a log that takes lines; [AccessLog.Run] writes them.
@@ -89,8 +87,8 @@ func NewAccessLog(o AccessLogOptions) (*AccessLog, error) {
 		many:    make(chan struct{}, 1),
 		filling: &batch{},
 		spare:   &batch{},
+		encoder: encoder{query: o.Query},
 	}
-	l.encoder = encoder{handler: slog.NewJSONHandler(&l.lines, nil), query: o.Query}
 	if err := l.counted.register(o.Registerer); err != nil {
 		return nil, fmt.Errorf("register access log metrics: %w", err)
 	}
@@ -158,9 +156,9 @@ func (l *AccessLog) writeBatch() {
 	l.mu.Unlock()
 	encoded := 0
 	for i := range b.records {
-		l.encoder.encode(&b.records[i])
+		l.lines = l.encoder.encode(l.lines, &b.records[i])
 		encoded++
-		if l.lines.Len() >= chunk || i == len(b.records)-1 {
+		if len(l.lines) >= chunk || i == len(b.records)-1 {
 			l.flush(encoded)
 			encoded = 0
 		}
@@ -174,15 +172,15 @@ func (l *AccessLog) writeBatch() {
 
 // flush gives n whole lines to the output.
 func (l *AccessLog) flush(n int) {
-	data := l.lines.Bytes()
+	data := l.lines
 	accepted, err := l.output.Write(data)
-	l.lines.Reset()
+	l.lines = data[:0]
 	if err == nil {
 		l.counted.written.Add(uint64(n))
 		return
 	}
 	l.counted.failed.Add(uint64(n))
 	if accepted > 0 && accepted < len(data) && data[accepted-1] != '\n' {
-		l.lines.WriteByte('\n') // the next line is not to lie behind half a line
+		l.lines = append(l.lines, '\n') // the next line is not to lie behind half a line
 	}
 }

@@ -100,14 +100,14 @@ func TestLineHasWhatTheRecordHas(t *testing.T) {
 		`"method":"POST","scheme":"https","host":"shop.example","path":"/api/v1/users","proto":"HTTP/1.1","status":502,` +
 		`"route":"users","service":"user-service","release":"v2-beta","subset":"v2-beta","zone":"az2",` +
 		`"rung":"canary-elsewhere","reason":"in-release","upstream":"u-7","upstream_address":"10.0.0.7:8080","retries":1,` +
-		`"duration_us":2500,"upstream_duration_us":1,"request_bytes":12,"response_bytes":345,"user_agent":"curl/8",` +
+		`"duration_ms":2.5,"upstream_duration_ms":0.001,"request_bytes":12,"response_bytes":345,"user_agent":"curl/8",` +
 		`"trace_id":"4bf92f35","error":"receive: reset","phase":"receive","fault":"upstream"}`,
 		`{"time":"2026-03-01T11:00:00.0000015Z","level":"INFO","msg":"request",` +
 			`"id":"","client":"2001:db8::7","remote":"[2001:db8::7]:4711",` +
 			`"method":"","scheme":"","host":"","path":"","proto":"","status":0,` +
 			`"route":"","service":"","release":"","subset":"","zone":"",` +
 			`"rung":"","reason":"","upstream":"","upstream_address":"","retries":0,` +
-			`"duration_us":0,"upstream_duration_us":0,"request_bytes":0,"response_bytes":0,"user_agent":""}`,
+			`"duration_ms":0,"upstream_duration_ms":0,"request_bytes":0,"response_bytes":0,"user_agent":""}`,
 	}
 	if got := out.lines(); !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

@@ -1,71 +1,159 @@
 package observe
 
 import (
-	"context"
-	"log/slog"
+	"strconv"
+	"time"
+	"unicode/utf8"
 )
 
-// encoder writes records as lines by slog's JSON handler, without garbage: the
-// attributes go in as one group without a key, which slog inlines, because a
-// slog.Record of more than five attributes allocates; and durations are whole
-// microseconds, because its floats go through package json.
+// encoder writes records as lines of JSON. They are, byte by byte, what slog's
+// JSON handler makes of the same attributes, which is the oracle of a fuzz test;
+// written by hand they cost a quarter of its time and no garbage: see
+// BenchmarkEncode and BenchmarkSlog.
 type encoder struct {
-	handler slog.Handler
-	query   bool
-	attrs   []slog.Attr
-	address []byte
+	query bool
 }
 
-func (e *encoder) encode(r *Record) {
-	client, remote := r.ClientIP, ""
+// line is one in the making.
+type line []byte
+
+// encode appends a record's line to out. Durations are in milliseconds.
+func (e *encoder) encode(out []byte, r *Record) []byte {
+	l := append(line(out), `{"time":"`...)
+	l = r.Time.UTC().AppendFormat(l, time.RFC3339Nano)
+	l = append(l, `","level":"INFO","msg":"request"`...)
+	l = l.text("id", r.ID)
+	l = l.peer(r)
+	l = l.text("method", r.Method)
+	l = l.text("scheme", r.Scheme)
+	l = l.text("host", r.Host)
+	l = l.text("path", r.Path)
+	l = l.text("proto", r.Proto)
+	l = l.number("status", int64(r.Status))
+	l = l.text("route", r.Route)
+	l = l.text("service", r.Service)
+	l = l.text("release", r.Release)
+	l = l.text("subset", r.Subset)
+	l = l.text("zone", r.Zone)
+	l = l.text("rung", r.Rung)
+	l = l.text("reason", r.Reason)
+	l = l.text("upstream", r.Upstream)
+	l = l.text("upstream_address", r.UpstreamAddr)
+	l = l.number("retries", int64(r.Retries))
+	l = l.millis("duration_ms", r.Duration)
+	l = l.millis("upstream_duration_ms", r.UpstreamDuration)
+	l = l.number("request_bytes", r.RequestBytes)
+	l = l.number("response_bytes", r.ResponseBytes)
+	l = l.text("user_agent", r.UserAgent)
+	if e.query {
+		l = l.optional("query", r.Query)
+	}
+	l = l.optional("trace_id", r.TraceID)
+	l = l.optional("error", r.Error)
+	l = l.optional("phase", r.Phase)
+	l = l.optional("fault", r.Fault)
+	return append(l, "}\n"...)
+}
+
+// peer adds whom the request came from: the client it is attributed to, and
+// the other end of the connection.
+func (l line) peer(r *Record) line {
+	l = l.key("client")
+	l = append(l, '"')
+	switch {
+	case r.ClientIP != "":
+		l = l.escaped(r.ClientIP)
+	case r.Remote.IsValid():
+		l = r.Remote.Addr().AppendTo(l)
+	}
+	l = append(l, '"')
+	l = l.key("remote")
+	l = append(l, '"')
 	if r.Remote.IsValid() {
-		e.address = r.Remote.Addr().AppendTo(e.address[:0])
-		split := len(e.address)
-		e.address = r.Remote.AppendTo(e.address)
-		remote = view(e.address[split:])
-		if client == "" {
-			client = view(e.address[:split])
+		l = r.Remote.AppendTo(l)
+	}
+	return append(l, '"')
+}
+
+func (l line) key(key string) line {
+	l = append(l, ',', '"')
+	l = append(l, key...)
+	return append(l, '"', ':')
+}
+
+func (l line) number(key string, value int64) line {
+	return strconv.AppendInt(l.key(key), value, 10)
+}
+
+// millis adds a duration in milliseconds, to the microsecond.
+func (l line) millis(key string, d time.Duration) line {
+	l = l.key(key)
+	micros := d.Microseconds()
+	if micros < 0 {
+		l, micros = append(l, '-'), -micros
+	}
+	l = strconv.AppendInt(l, micros/1000, 10)
+	if rest := micros % 1000; rest != 0 {
+		l = append(l, '.', byte('0'+rest/100), byte('0'+rest/10%10), byte('0'+rest%10))
+		for l[len(l)-1] == '0' {
+			l = l[:len(l)-1]
 		}
 	}
-	e.attrs = append(e.attrs[:0],
-		slog.String("id", r.ID),
-		slog.String("client", client),
-		slog.String("remote", remote),
-		slog.String("method", r.Method),
-		slog.String("scheme", r.Scheme),
-		slog.String("host", r.Host),
-		slog.String("path", r.Path),
-		slog.String("proto", r.Proto),
-		slog.Int("status", r.Status),
-		slog.String("route", r.Route),
-		slog.String("service", r.Service),
-		slog.String("release", r.Release),
-		slog.String("subset", r.Subset),
-		slog.String("zone", r.Zone),
-		slog.String("rung", r.Rung),
-		slog.String("reason", r.Reason),
-		slog.String("upstream", r.Upstream),
-		slog.String("upstream_address", r.UpstreamAddr),
-		slog.Int("retries", r.Retries),
-		slog.Int64("duration_us", r.Duration.Microseconds()),
-		slog.Int64("upstream_duration_us", r.UpstreamDuration.Microseconds()),
-		slog.Int64("request_bytes", r.RequestBytes),
-		slog.Int64("response_bytes", r.ResponseBytes),
-		slog.String("user_agent", r.UserAgent),
-	)
-	e.optional("query", r.Query, e.query)
-	e.optional("trace_id", r.TraceID, true)
-	e.optional("error", r.Error, true)
-	e.optional("phase", r.Phase, true)
-	e.optional("fault", r.Fault, true)
-
-	line := slog.NewRecord(r.Time.UTC(), slog.LevelInfo, "request", 0)
-	line.AddAttrs(slog.Attr{Value: slog.GroupValue(e.attrs...)})
-	_ = e.handler.Handle(context.Background(), line) // it writes to memory
+	return l
 }
 
-func (e *encoder) optional(key, value string, wanted bool) {
-	if wanted && value != "" {
-		e.attrs = append(e.attrs, slog.String(key, value))
+func (l line) optional(key, value string) line {
+	if value == "" {
+		return l
 	}
+	return l.text(key, value)
+}
+
+func (l line) text(key, value string) line {
+	l = append(l.key(key), '"')
+	return append(l.escaped(value), '"')
+}
+
+// escaped adds a string as JSON wants it: control characters, quotes and
+// backslashes escaped, invalid UTF-8 replaced, and U+2028 and U+2029 escaped,
+// which end lines in JavaScript.
+func (l line) escaped(s string) line {
+	const hex = "0123456789abcdef"
+	start := 0 // of what is not yet added
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c >= ' ' && c < utf8.RuneSelf && c != '"' && c != '\\' {
+			i++
+			continue
+		}
+		size := 1
+		if c >= utf8.RuneSelf {
+			var r rune
+			if r, size = utf8.DecodeRuneInString(s[i:]); (r != utf8.RuneError || size > 1) && r != '\u2028' && r != '\u2029' {
+				i += size
+				continue
+			}
+		}
+		l = append(l, s[start:i]...)
+		switch {
+		case size == 3:
+			l = append(l, `\u202`...)
+			l = append(l, hex[s[i+2]&0xf])
+		case c >= utf8.RuneSelf:
+			l = append(l, `\ufffd`...)
+		case c == '"', c == '\\':
+			l = append(l, '\\', c)
+		case c == '\n':
+			l = append(l, '\\', 'n')
+		case c == '\r':
+			l = append(l, '\\', 'r')
+		case c == '\t':
+			l = append(l, '\\', 't')
+		default:
+			l = append(l, '\\', 'u', '0', '0', hex[c>>4], hex[c&0xf])
+		}
+		i += size
+		start = i
+	}
+	return append(l, s[start:]...)
 }
