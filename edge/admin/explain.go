@@ -2,8 +2,10 @@ package admin
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/grayfed/grayfed/edge/api"
@@ -79,8 +81,8 @@ func validateExplain(r *api.ExplainRequest) error {
 		return wrong
 	}
 	seen := make(map[string]bool)
-	for name, value := range r.Headers {
-		lower := strings.ToLower(name)
+	for _, name := range slices.Sorted(maps.Keys(r.Headers)) {
+		value, lower := r.Headers[name], strings.ToLower(name)
 		switch {
 		case !isToken(name):
 			bad("headers", "name "+federation.Quote(name), "a header field's name")

@@ -59,7 +59,7 @@ func newRig(t *testing.T, change func(*Options)) *rig {
 		Ready:            r.state.ready,
 		Gatherer:         r.metrics,
 		Registerer:       r.metrics,
-		Log:              slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Log:              slog.New(slog.DiscardHandler),
 	}
 	if change != nil {
 		change(&o)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"syscall"
 	"time"
@@ -38,7 +39,7 @@ func (e *UnreachableError) advice() string {
 		return "connection refused: is the edge running? Its admin.address must be this one"
 	case errors.As(e.Err, &certificate):
 		return fmt.Sprintf("its certificate is not trusted: name the CA that signed it (%v)", certificate.Err)
-	case errors.As(e.Err, &notTLS):
+	case errors.As(e.Err, &notTLS), errors.Is(e.Err, http.ErrSchemeMismatch):
 		return "it does not speak TLS: use http:// instead of https://"
 	case errors.As(e.Err, &unknownHost):
 		return fmt.Sprintf("its host name is not known: %v", unknownHost)
