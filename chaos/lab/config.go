@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,7 +13,12 @@ import (
 	"strings"
 	"text/template"
 	"time"
+
+	"github.com/grayfed/grayfed/edge/api"
 )
+
+// callTimeout bounds one question to an edge.
+const callTimeout = 2 * time.Second
 
 // sampleService is the service that the sample instances serve.
 const sampleService = "user-service"
@@ -113,15 +119,23 @@ func (l *Lab) adminURLs(first int) string {
 	return strings.Join(urls, ",")
 }
 
-// serving asks each edge for each version, as a client would, and reports the
-// first that is not answered by that version.
-func (l *Lab) serving(ctx context.Context) error {
-	client := &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+// ready reports the first edge that is not ready.
+func (l *Lab) ready(ctx context.Context) error {
 	for _, z := range l.opts.Zones {
-		if err := dial(ctx, z.Admin); err != nil {
+		err := atEdge(z, func(edge *api.Client) error { return edge.Ready(ctx) })
+		if err != nil {
 			return fmt.Errorf("%s's edge: %w", z.Name, err)
 		}
-		if err := l.complete(ctx, client, z); err != nil {
+	}
+	return nil
+}
+
+// serving asks each edge for all instances and, as a client would, for each
+// version, and reports the first that does not answer with them.
+func (l *Lab) serving(ctx context.Context) error {
+	client := &http.Client{Timeout: callTimeout, Transport: &http.Transport{DisableKeepAlives: true}}
+	for _, z := range l.opts.Zones {
+		if err := l.complete(ctx, z); err != nil {
 			return err
 		}
 		for _, tag := range []string{"", SampleTag} {
@@ -134,55 +148,50 @@ func (l *Lab) serving(ctx context.Context) error {
 }
 
 // complete reports an edge that does not know all instances yet.
-func (l *Lab) complete(ctx context.Context, client *http.Client, z Zone) error {
-	url := "http://" + loopback(z.Admin) + "/v1/services/" + sampleService + "/instances"
-	var answer struct {
-		Instances []json.RawMessage `json:"instances"`
-	}
-	if err := getJSON(ctx, client, url, "", &answer); err != nil {
-		return err
-	}
+func (l *Lab) complete(ctx context.Context, z Zone) error {
 	want := 0
 	for _, other := range l.opts.Zones {
 		want += len(other.Versions)
 	}
-	if got := len(answer.Instances); got != want {
-		return fmt.Errorf("%s's edge knows %d of %d instances", z.Name, got, want)
-	}
-	return nil
+	return atEdge(z, func(edge *api.Client) error {
+		list, err := edge.Instances(ctx, sampleService)
+		if err != nil {
+			return err
+		}
+		if got := len(list.Instances); got != want {
+			return fmt.Errorf("%s's edge knows %d of %d instances", z.Name, got, want)
+		}
+		return nil
+	})
 }
 
-func ask(ctx context.Context, client *http.Client, z Zone, tag string) error {
-	var answer struct {
-		Version string `json:"version"`
-	}
-	url := "http://" + loopback(z.Data) + "/api/v1/users/42"
-	if err := getJSON(ctx, client, url, tag, &answer); err != nil {
+// atEdge calls the HTTP API of a zone's edge.
+func atEdge(z Zone, call func(*api.Client) error) error {
+	client, err := api.NewClient(api.ClientOptions{URL: "http://" + loopback(z.Admin), Timeout: callTimeout})
+	if err != nil {
 		return err
 	}
-	want := tag
-	if want == "" {
-		want = "v1"
-	}
-	if answer.Version != want {
-		return fmt.Errorf("GET %s with tag %q was answered by version %q", url, tag, answer.Version)
-	}
-	return nil
+	defer client.Close()
+	return call(client)
 }
 
-func getJSON(ctx context.Context, client *http.Client, url, tag string, into any) (err error) {
+// ask sends one request through a zone's edge.
+func ask(ctx context.Context, client *http.Client, z Zone, tag string) (err error) {
+	url := "http://" + loopback(z.Data) + "/api/v1/users/42"
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
 	}
+	want := "v1"
 	if tag != "" {
+		want = tag
 		request.Header.Set("x-release-tag", tag)
 	}
 	response, err := client.Do(request)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = response.Body.Close() }()
+	defer func() { err = errors.Join(err, response.Body.Close()) }()
 	body, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
 	if err != nil {
 		return err
@@ -190,5 +199,14 @@ func getJSON(ctx context.Context, client *http.Client, url, tag string, into any
 	if response.StatusCode != http.StatusOK {
 		return fmt.Errorf("GET %s: %s: %s", url, response.Status, bytes.TrimSpace(body))
 	}
-	return json.Unmarshal(body, into)
+	var answer struct {
+		Version string `json:"version"`
+	}
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return fmt.Errorf("GET %s: %w", url, err)
+	}
+	if answer.Version != want {
+		return fmt.Errorf("GET %s with tag %q was answered by version %q", url, tag, answer.Version)
+	}
+	return nil
 }

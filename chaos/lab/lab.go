@@ -118,8 +118,9 @@ func probe(p port) error {
 func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
 // Run starts everything, calls Ready, and blocks until ctx ends or a process
-// ends by itself. A process that somebody kills is a drill: it is reported,
-// and the rest goes on. Nothing is left running when Run returns.
+// fails by itself. A process that somebody kills, or tells to end, is a drill:
+// it is reported, and the rest goes on. Nothing is left running when Run
+// returns.
 func (l *Lab) Run(ctx context.Context) (err error) {
 	if err := l.prepareDir(); err != nil {
 		return err
@@ -154,10 +155,10 @@ func (l *Lab) Run(ctx context.Context) (err error) {
 			if ctx.Err() != nil {
 				return nil
 			}
-			if !p.killed() {
+			if p.err != nil && !p.killed() {
 				return fmt.Errorf("%s ended by itself: %s; its last lines are above", p.name, p.describe())
 			}
-			l.out.print(p.name, "died ("+p.describe()+"); the others go on")
+			l.out.print(p.name, "ended ("+p.describe()+"); the others go on")
 		}
 	}
 }
@@ -201,6 +202,10 @@ func (l *Lab) bringUp(ctx context.Context) (err error) {
 			return err
 		}
 		l.edges = append(l.edges, p)
+	}
+	// Instances would wait by themselves, but not in silence.
+	if err := l.await(ctx, "the edges to be ready", l.ready); err != nil {
+		return err
 	}
 	for n, z := range l.opts.Zones {
 		for _, version := range z.Versions {

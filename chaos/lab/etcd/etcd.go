@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 )
 
 // startTimeout bounds how long a member of a one-member cluster may take to
@@ -28,7 +30,13 @@ type Options struct {
 func Run(ctx context.Context, opts Options) error {
 	cfg := embed.NewConfig()
 	cfg.Dir = opts.DataDir
-	cfg.LogLevel = "warn"
+	cfg.Name = "lab"
+	level := zap.NewAtomicLevelAt(zap.ErrorLevel)
+	log, err := newLog(level)
+	if err != nil {
+		return fmt.Errorf("open log of etcd: %w", err)
+	}
+	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(log)
 	client := url.URL{Scheme: "http", Host: opts.Client}
 	peer := url.URL{Scheme: "http", Host: opts.Peer}
 	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
@@ -49,6 +57,8 @@ func Run(ctx context.Context, opts Options) error {
 	case <-ctx.Done():
 		return nil
 	}
+	// What an end that is wanted does to open listeners are no errors.
+	defer level.SetLevel(zap.FatalLevel)
 	select {
 	case err := <-server.Err():
 		return fmt.Errorf("etcd on %s: %w", opts.Client, err)
@@ -57,4 +67,13 @@ func Run(ctx context.Context, opts Options) error {
 	case <-ctx.Done():
 		return nil
 	}
+}
+
+// newLog writes lines that people read. Warnings are left out: they are about
+// clusters of more than a lab's.
+func newLog(level zap.AtomicLevel) (*zap.Logger, error) {
+	c := zap.NewProductionConfig()
+	c.Level, c.Encoding, c.DisableStacktrace = level, "console", true
+	c.EncoderConfig.EncodeTime = zapcore.ISO8601TimeEncoder
+	return c.Build()
 }
