@@ -127,7 +127,7 @@ func signal(c chan struct{}) {
 // Run writes what is logged within 100 ms, until ctx ends; then it writes what
 // is left and returns nil. An output that fails loses the lines it was given,
 // which are counted, and is tried again with the next ones; one that blocks for
-// good blocks the end of Run. It is called once.
+// good blocks the end of Run. Two of it must not run at once.
 func (l *AccessLog) Run(ctx context.Context) error {
 	timer := time.NewTimer(gather)
 	defer timer.Stop()

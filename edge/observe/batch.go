@@ -10,8 +10,13 @@ type batch struct {
 	size    int    // bytes of strings, in this block and earlier ones
 }
 
-// minBlock is the first block of strings, in bytes.
-const minBlock = 16 << 10
+const (
+	// minBlock is the first block of strings, in bytes.
+	minBlock = 16 << 10
+	// keepLines is how large a batch keeps its memory, in lines of average
+	// size; that of a burst goes back.
+	keepLines = 4 * wakeAt
+)
 
 // textSize is how many bytes the record's strings have.
 func (r *Record) textSize() int {
@@ -43,6 +48,10 @@ func (b *batch) add(r *Record, size int) {
 
 // reset forgets the records, whose strings are invalid from then on.
 func (b *batch) reset() {
+	if len(b.records) > keepLines || b.size > keepLines*lineText {
+		*b = batch{}
+		return
+	}
 	b.records, b.text, b.size = b.records[:0], b.text[:0], 0
 }
 
