@@ -3,6 +3,7 @@ package http1
 import (
 	"errors"
 	"fmt"
+	"net/http"
 
 	"github.com/grayfed/grayfed/edge/exchange"
 )
@@ -94,38 +95,48 @@ func (call *call) more() *exchange.Error {
 	return nil
 }
 
+// responseFraming is how a response's body is delimited, and the length that
+// it announces, -1 for none: RFC 9112, section 6.3.
+func responseFraming(method string, status int, h *head) (bodyKind, int64) {
+	announced := int64(-1)
+	if h.lengths > 0 {
+		announced = h.length
+	}
+	switch {
+	case bodyless(method, status):
+		return bodyNone, announced
+	case h.codings > 0:
+		return bodyChunked, announced
+	case announced >= 0:
+		return bodyLength, announced
+	default:
+		return bodyUntilClose, announced
+	}
+}
+
 // startBody prepares the body that follows a final response's head.
 func (call *call) startBody(proto exchange.Proto) *exchange.Error {
 	call.c.relimit = false
 	in, resp := &call.in, &call.x.Response
 	in.idle, in.deadline = call.x.Timeouts.Idle, call.deadline
 	call.keep = call.head.persistent(proto)
-	announced := int64(-1)
-	if call.head.lengths > 0 {
-		announced = call.head.length
-	}
-	switch {
-	case bodyless(call.x.Request.Method, resp.Status):
-		in.start(bodyNone, 0)
-		resp.ContentLength = announced
-		if resp.Status == 204 {
+	kind, announced := responseFraming(call.x.Request.Method, resp.Status, &call.head)
+	in.start(kind, announced)
+	resp.ContentLength = announced
+	switch kind {
+	case bodyNone:
+		if resp.Status == http.StatusNoContent {
 			resp.ContentLength = 0
 			// What is announced must not come; if it does, it is no response.
 			call.keep = call.keep && announced <= 0 && call.head.codings == 0
 		}
-	case call.head.codings > 0:
-		in.start(bodyChunked, 0)
-		resp.ContentLength = -1
+	case bodyChunked:
 		if reason := in.decodeAhead(); reason != ReasonNone {
 			return call.failed(exchange.PhaseReceive, fmt.Errorf("malformed response: %w", reason))
 		}
-	case announced >= 0:
-		in.start(bodyLength, announced)
-		resp.ContentLength = announced
-	default:
-		in.start(bodyUntilClose, 0)
+	case bodyUntilClose:
 		call.keep = false
-		resp.ContentLength = -1
+	default:
 	}
 	call.x.Keep(call)
 	if in.kind == bodyNone || (in.kind == bodyLength && announced == 0) {

@@ -103,7 +103,7 @@ func (in *inbound) waits() bool {
 
 // unexpected marks the end of the connection within a body.
 func unexpected(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
 	return err

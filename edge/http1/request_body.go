@@ -48,7 +48,7 @@ func (b *requestBody) Next() ([]byte, error) {
 	if in.done {
 		b.ended.Store(true)
 	}
-	if err == nil || err == io.EOF {
+	if err == nil || errors.Is(err, io.EOF) {
 		return piece, err
 	}
 	return nil, b.failed(err)
@@ -127,7 +127,7 @@ func (b *requestBody) finish() {
 func (b *requestBody) discard() bool {
 	for !b.s.in.done {
 		if _, err := b.s.in.next(); err != nil {
-			return err == io.EOF
+			return errors.Is(err, io.EOF)
 		}
 	}
 	return true

@@ -74,9 +74,9 @@ func parseTarget(b []byte, i int, req *exchange.Request, limit int) (int, Reason
 	if i == len(b) {
 		return needMore, ReasonNone
 	}
-	switch {
-	case b[i] == '/':
-	case b[i] == '*':
+	switch b[i] {
+	case '/':
+	case '*':
 		if i+1 == len(b) {
 			return needMore, ReasonNone
 		}

@@ -376,7 +376,9 @@ func TestUnreadBodies(t *testing.T) {
 		}
 		if test.closes {
 			_ = c.Close()
-			<-sent
+			if err := <-sent; err == nil {
+				t.Errorf("%+v: all was sent to a connection that ends", test)
+			}
 			continue
 		}
 		if err := <-sent; err != nil {

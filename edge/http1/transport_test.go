@@ -193,7 +193,7 @@ func TestInterimResponses(t *testing.T) {
 			if err != nil || response.Status != want || (want[0] == '2') != (string(body) == "ok") {
 				t.Fatalf("%s %q, %v; want %s", response.Status, body, err, want)
 			}
-			if (response.Header.Get("Link") == "</a.css>") != (response.StatusCode == 103) || response.Header.Get("Connection") != "" || response.Close {
+			if (response.Header.Get("Link") == "</a.css>") != (response.StatusCode == http.StatusEarlyHints) || response.Header.Get("Connection") != "" || response.Close {
 				t.Errorf("%s: %v", response.Status, response.Header)
 			}
 		}
@@ -339,7 +339,6 @@ func TestDeadConnectionsAreNotUsed(t *testing.T) {
 		"speaks": func(nc net.Conn) { _, _ = io.WriteString(nc, "HTTP/1.1 408 Timeout\r\nContent-Length: 0\r\n\r\n") },
 	} {
 		const conns = 3
-		end := end
 		endNow, over := make(chan struct{}), make(chan struct{}, conns)
 		first := conns
 		origin := newOrigin(t, func(o *origin, nc net.Conn) {

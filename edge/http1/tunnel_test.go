@@ -29,7 +29,7 @@ func tunnelled(t *testing.T, rig *rig, ahead string) *client {
 		t.Fatal(err)
 	}
 	_ = response.Body.Close()
-	if response.StatusCode != 101 || response.Header.Get("Upgrade") != "WebSocket" || response.Header.Get("Connection") != "Upgrade" || response.Header.Get("Sec-WebSocket-Accept") != "a" {
+	if response.StatusCode != http.StatusSwitchingProtocols || response.Header.Get("Upgrade") != "WebSocket" || response.Header.Get("Connection") != "Upgrade" || response.Header.Get("Sec-WebSocket-Accept") != "a" {
 		t.Fatalf("%d %v", response.StatusCode, response.Header)
 	}
 	return c
