@@ -178,26 +178,13 @@ func TestMissedEventsAreTold(t *testing.T) {
 	}
 }
 
-// TestEventsKeepAlive: comments go over a silent stream, and it ends with the
-// server.
-func TestEventsKeepAlive(t *testing.T) {
+// TestEventsOutliveTimeouts: comments go over a silent stream for longer than
+// the server's timeouts of requests, and it ends with the server.
+func TestEventsOutliveTimeouts(t *testing.T) {
 	r := newRig(t, nil)
-	if err := r.stop(); err != nil {
-		t.Fatal(err)
-	}
-	// Again, with a shorter interval than New sets.
-	o := r.opts
-	o.Registerer = nil
-	var err error
-	if r.Server, err = New(o); err != nil {
-		t.Fatal(err)
-	}
-	r.keepAlive = time.Millisecond
-	if err := r.Open(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	r.base = "http://" + r.Address().String()
-	r.run()
+	r.restart(func(s *Server) {
+		s.timeouts.read, s.timeouts.write, s.keepAlive = 100*time.Millisecond, 100*time.Millisecond, 5*time.Millisecond
+	})
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.base+"/v1/events", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -211,11 +198,13 @@ func TestEventsKeepAlive(t *testing.T) {
 		t.Fatalf("type %s", kind)
 	}
 	lines := bufio.NewScanner(response.Body)
-	for lines.Scan() && lines.Text() != ": alive" {
-		continue
-	}
-	if lines.Text() != ": alive" {
-		t.Fatalf("no comment: %v", lines.Err())
+	for comments := 0; comments < 60; { // 300 ms at least
+		if !lines.Scan() {
+			t.Fatalf("the stream ended after %d comments: %v", comments, lines.Err())
+		}
+		if lines.Text() == ": alive" {
+			comments++
+		}
 	}
 	if err := r.stop(); err != nil {
 		t.Errorf("a stream held up the shutdown: %v", err)

@@ -161,13 +161,20 @@ func listenAddress(text string) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(ip.Unmap(), uint16(port)), nil
 }
 
-// The bounds of what a slow or greedy client can hold.
+// timeouts bound what a slow client can hold.
+type timeouts struct {
+	head  time.Duration // of a request
+	read  time.Duration // of a request with its body
+	write time.Duration // of an answer, from the request's head on; of the events, one batch
+	idle  time.Duration // between requests: longer than a heartbeat's usual interval
+}
+
+func defaultTimeouts() timeouts {
+	return timeouts{head: 5 * time.Second, read: 15 * time.Second, write: 30 * time.Second, idle: 2 * time.Minute}
+}
+
 const (
 	defaultMaxConnections = 512
-	headTimeout           = 5 * time.Second
-	readTimeout           = 15 * time.Second
-	writeTimeout          = 30 * time.Second // of an answer; of one write of the events: eventWrite
-	idleTimeout           = 2 * time.Minute  // longer than a heartbeat's usual interval
 	shutdownTimeout       = 5 * time.Second
-	maxHead               = 16 << 10
+	maxHead               = 16 << 10 // bytes; net/http reads 4 KiB more
 )

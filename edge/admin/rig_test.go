@@ -79,6 +79,26 @@ func newRig(t *testing.T, change func(*Options)) *rig {
 	return r
 }
 
+// restart runs another server of the same parts, changed before it opens.
+func (r *rig) restart(change func(*Server)) {
+	r.t.Helper()
+	if err := r.stop(); err != nil {
+		r.t.Fatal(err)
+	}
+	o := r.opts
+	o.Registerer = nil // has the first one's
+	var err error
+	if r.Server, err = New(o); err != nil {
+		r.t.Fatal(err)
+	}
+	change(r.Server)
+	if err := r.Open(r.t.Context()); err != nil {
+		r.t.Fatal(err)
+	}
+	r.base = "http://" + r.Address().String()
+	r.run()
+}
+
 func (r *rig) run() {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)

@@ -35,6 +35,7 @@ type Server struct {
 	// stopping is closed when Run shuts down: what would never end by itself
 	// ends.
 	stopping  chan struct{}
+	timeouts  timeouts
 	keepAlive time.Duration // between comments in the events
 }
 
@@ -46,7 +47,7 @@ func New(o Options) (*Server, error) {
 	if o.MaxConnections == 0 {
 		o.MaxConnections = defaultMaxConnections
 	}
-	s := &Server{opts: o, log: o.Log, stopping: make(chan struct{}), keepAlive: eventKeepAlive}
+	s := &Server{opts: o, log: o.Log, stopping: make(chan struct{}), timeouts: defaultTimeouts(), keepAlive: eventKeepAlive}
 	var err error
 	if o.TokensFile != "" {
 		if s.tokens, err = openTokens(o.TokensFile, o.Log); err != nil {
@@ -184,10 +185,10 @@ func (s *Server) httpServer(handler http.HandlerFunc) *http.Server {
 	return &http.Server{
 		Handler:           handler,
 		Protocols:         &protocols,
-		ReadHeaderTimeout: headTimeout,
-		ReadTimeout:       readTimeout,
-		WriteTimeout:      writeTimeout,
-		IdleTimeout:       idleTimeout,
+		ReadHeaderTimeout: s.timeouts.head,
+		ReadTimeout:       s.timeouts.read,
+		WriteTimeout:      s.timeouts.write,
+		IdleTimeout:       s.timeouts.idle,
 		MaxHeaderBytes:    maxHead,
 		// Broken handshakes and the like: what strangers do is no news.
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),

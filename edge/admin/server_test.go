@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -165,6 +166,39 @@ func TestLargeHeadIsRefused(t *testing.T) {
 		if want := http.StatusRequestHeaderFieldsTooLarge; accepted != (response.StatusCode == http.StatusOK) || !accepted && response.StatusCode != want {
 			t.Errorf("a head of %d bytes: %s", size, response.Status)
 		}
+	}
+}
+
+// TestSlowClientsAreLeft: who does not finish a head or a body, or sends
+// nothing more, does not keep its connection.
+func TestSlowClientsAreLeft(t *testing.T) {
+	r := newRig(t, nil)
+	r.restart(func(s *Server) {
+		s.timeouts = timeouts{head: 50 * time.Millisecond, read: 50 * time.Millisecond, write: time.Minute, idle: 50 * time.Millisecond}
+	})
+	for name, text := range map[string]string{
+		"nothing":     "",
+		"half a head": "GET /healthz HTTP/1.1\r\nHost: loc",
+		"half a body": "PUT " + u1 + " HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n{",
+		"one request": "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n",
+	} {
+		conn, err := net.Dial("tcp", r.Address().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close() }()
+		if _, err := io.WriteString(conn, text); err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.SetReadDeadline(time.Now().Add(deadline)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadAll(conn); errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%s: the connection is still open", name)
+		}
+	}
+	if n := r.registry.called(); n != 0 {
+		t.Errorf("the registry was called %d times", n)
 	}
 }
 

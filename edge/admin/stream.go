@@ -12,8 +12,6 @@ import (
 const (
 	// eventKeepAlive is how often a comment shows that a silent stream lives.
 	eventKeepAlive = 15 * time.Second
-	// eventWrite is how long a reader may take for one batch.
-	eventWrite = 10 * time.Second
 	// eventBatch is how many events are written at once.
 	eventBatch = 64
 	// maxReaders bounds the open streams, well below the connections.
@@ -29,7 +27,7 @@ func (s *Server) getEvents(w http.ResponseWriter, c *call) error {
 		return problem(http.StatusServiceUnavailable, api.ProblemSubscribers, "Too Many Readers",
 			fmt.Sprintf("%d streams of events are open, and no more are allowed", maxReaders))
 	}
-	stream := eventStream{w: w, control: http.NewResponseController(w)}
+	stream := eventStream{w: w, control: http.NewResponseController(w), timeout: s.timeouts.write}
 	// The server's read timeout is for requests; this one was read long ago.
 	if err := stream.control.SetReadDeadline(time.Time{}); err != nil {
 		return fmt.Errorf("free the events of the read timeout: %w", err)
@@ -89,6 +87,7 @@ func (s *Server) follow(c *call, stream *eventStream, place uint64) {
 type eventStream struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
+	timeout time.Duration // of one write
 }
 
 // events writes a batch; false: the reader is gone or too slow.
@@ -108,7 +107,7 @@ func (s *eventStream) events(batch []api.Event) bool {
 }
 
 func (s *eventStream) write(text []byte) bool {
-	if s.control.SetWriteDeadline(time.Now().Add(eventWrite)) != nil {
+	if s.control.SetWriteDeadline(time.Now().Add(s.timeout)) != nil {
 		return false
 	}
 	_, err := s.w.Write(text)

@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// maxEventLine bounds one line of the stream.
-	maxEventLine = 1 << 20
+	// maxEvent bounds an event, in bytes, and a line of the stream.
+	maxEvent = 1 << 20
 	// eventSilence is how long a stream may be silent: an edge that lives
 	// writes a comment every 15 s.
 	eventSilence = 45 * time.Second
@@ -79,13 +79,16 @@ func (c *Client) events(ctx context.Context, after string, alive func(), found f
 // 9.2.6), but for the fields that no edge writes.
 func readEvents(stream io.Reader, alive func(), found func(Event) bool) error {
 	lines := bufio.NewScanner(stream)
-	lines.Buffer(nil, maxEventLine)
+	lines.Buffer(nil, maxEvent)
 	var data []byte
 	for lines.Scan() {
 		alive()
 		line := lines.Bytes()
 		if value, ok := bytes.CutPrefix(line, []byte("data:")); ok {
 			data = append(data, bytes.TrimPrefix(value, []byte(" "))...)
+			if len(data) > maxEvent {
+				return fmt.Errorf("an event of more than %d bytes", maxEvent)
+			}
 			continue
 		}
 		if len(line) > 0 || len(data) == 0 {

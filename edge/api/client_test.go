@@ -273,7 +273,8 @@ func TestReadEvents(t *testing.T) {
 		"an unfinished one": {"data: {\"id\":\"1\"}\n", "", "EOF"},
 		"retry alone":       {"retry: 1000\n\n", "", "EOF"},
 		"no JSON":           {"data: hello\n\n", "", "ill-formed event"},
-		"a line too long":   {"data: " + strings.Repeat("x", maxEventLine) + "\n\n", "", "too long"},
+		"a line too long":   {"data: " + strings.Repeat("x", maxEvent) + "\n\n", "", "too long"},
+		"lines without end": {strings.Repeat("data: "+strings.Repeat("x", 1023)+"\n", 1100), "", "more than 1048576 bytes"},
 	} {
 		ids, signs := "", 0
 		err := readEvents(strings.NewReader(c.stream), func() { signs++ }, func(e Event) bool {
