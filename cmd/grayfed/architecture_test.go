@@ -34,12 +34,15 @@ var mayImport = map[string][]string{
 	"edge/observe":      {"edge/exchange", "federation"},
 	"edge/config":       {"federation", "edge/route", "edge/ratelimit", "go.yaml.in/yaml/v3"},
 	"edge/api":          {"federation"},
-	"edge/admin":        {"edge/api", "federation", "github.com/gorilla/mux"},
-	"edge":              {"federation", "federation/gossip", "registry", "registry/*", "edge/*"},
-	"chaos/lab":         {"edge/api", "edge/config"},
-	"chaos/lab/etcd":    {"go.etcd.io/etcd/server/v3/embed", "go.uber.org/zap"},
-	"cmd/grayfed":       {"edge", "edge/api", "edge/config", "chaos/*", "chaos/lab/*", "github.com/spf13/cobra", "go.yaml.in/yaml/v3"},
-	"cmd/peerbench":     {"golang.org/x/sys/unix"},
+	// What a program does beside serving: it speaks the API alone.
+	"edge/api/registrar": {"edge/api", "federation"},
+	"edge/admin":         {"edge/api", "federation", "github.com/gorilla/mux"},
+	"edge":               {"federation", "federation/gossip", "registry", "registry/*", "edge/*"},
+	"chaos/lab":          {"edge/api", "edge/config"},
+	"chaos/lab/etcd":     {"go.etcd.io/etcd/server/v3/embed", "go.uber.org/zap"},
+	"chaos/lab/sample":   {"edge/api", "edge/api/registrar", "federation"},
+	"cmd/grayfed":        {"edge", "edge/api", "edge/api/registrar", "federation", "edge/config", "chaos/*", "chaos/lab/*", "github.com/spf13/cobra", "go.yaml.in/yaml/v3"},
+	"cmd/peerbench":      {"golang.org/x/sys/unix"},
 }
 
 // pure packages decide; they measure and trace nothing.

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/grayfed/grayfed/chaos/lab"
+	"github.com/grayfed/grayfed/chaos/lab/etcd"
+	"github.com/grayfed/grayfed/chaos/lab/sample"
+)
+
+// newDevCommand runs a whole federation on this machine.
+func newDevCommand() *cobra.Command {
+	var (
+		data, admin, gossip []int
+		opts                lab.Options
+		runFor              time.Duration
+	)
+	command := &cobra.Command{
+		Use:   "dev",
+		Short: "Run three zones with a sample service on this machine",
+		Long: `Runs zones az1 and az2 (region east) and the standby az3 (region south): an edge
+in each, an etcd, and a sample user-service with version v1 in every zone and
+v2-beta in az1 and az2. Every part is a process of its own: kill -9 any of them
+and watch the others take over. Ctrl-C ends everything.`,
+		Example: `  grayfed dev
+  grayfed dev --for 30s
+  grayfed dev --data-ports 18081,18082,18083 --etcd-port 12379`,
+		Args: noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			for flag, ports := range map[string][]int{"--data-ports": data, "--admin-ports": admin, "--gossip-ports": gossip} {
+				if len(ports) != 3 {
+					return usageError(fmt.Errorf("%s takes three ports, one a zone, and got %d", flag, len(ports)))
+				}
+			}
+			binary, err := os.Executable()
+			if err != nil {
+				return fmt.Errorf("find this program's own file: %w", err)
+			}
+			opts.Binary, opts.Output = binary, cmd.OutOrStdout()
+			opts.Zones = []lab.Zone{
+				{Name: "az1", Region: "east", Versions: []string{"v1", lab.SampleTag}},
+				{Name: "az2", Region: "east", Versions: []string{"v1", lab.SampleTag}},
+				{Name: "az3", Region: "south", Versions: []string{"v1"}},
+			}
+			for n := range opts.Zones {
+				opts.Zones[n].Data, opts.Zones[n].Admin, opts.Zones[n].Gossip = data[n], admin[n], gossip[n]
+			}
+			opts.Ready = func(*lab.Lab) { printTour(cmd.OutOrStdout(), opts.Zones) }
+			federation, err := lab.New(opts)
+			if err != nil {
+				return err
+			}
+			ctx := cmd.Context()
+			if runFor > 0 {
+				var cancel context.CancelFunc
+				ctx, cancel = context.WithTimeout(ctx, runFor)
+				defer cancel()
+			}
+			return federation.Run(ctx)
+		},
+	}
+	flags := command.Flags()
+	flags.IntSliceVar(&data, "data-ports", []int{8081, 8082, 8083}, "data ports of az1, az2 and az3")
+	flags.IntSliceVar(&admin, "admin-ports", []int{9081, 9082, 9083}, "admin ports of az1, az2 and az3")
+	flags.IntSliceVar(&gossip, "gossip-ports", []int{7946, 7947, 7948}, "gossip ports (TCP and UDP) of az1, az2 and az3")
+	flags.IntVar(&opts.Etcd, "etcd-port", 2379, "port of the embedded etcd")
+	flags.IntVar(&opts.EtcdPeer, "etcd-peer-port", 2380, "peer port of the embedded etcd")
+	flags.StringVar(&opts.DataDir, "data-dir", "", "folder for data and generated configuration (default: a temporary one, removed at the end)")
+	flags.BoolVar(&opts.AccessLog, "access-log", false, "print a line for every request")
+	flags.DurationVar(&runFor, "for", 0, "end by itself after this time (default: run until Ctrl-C)")
+	return command
+}
+
+func printTour(out io.Writer, zones []lab.Zone) {
+	first, last := zones[0], zones[len(zones)-1]
+	_, _ = fmt.Fprintf(out, `
+ready
+
+  curl -s http://127.0.0.1:%[1]d/api/v1/users/42                               # v1 in az1
+  curl -s -H 'x-release-tag: v2-beta' http://127.0.0.1:%[1]d/api/v1/users/42   # v2-beta in az1
+  curl -s -H 'x-release-tag: v2-beta' http://127.0.0.1:%[2]d/api/v1/users/42   # az3 has none: v2-beta in az1 or az2
+  curl -si -H 'x-release-tag: v2-beta' -H 'x-gray-explain: 1' http://127.0.0.1:%[1]d/api/v1/users/42 | grep -i x-gray
+  curl -s http://127.0.0.1:%[3]d/v1/federation
+  pkill -9 -f 'zone az1 .*version v2-beta'                                    # then ask az1 for v2-beta again
+
+Ctrl-C ends everything.
+
+`, first.Data, last.Data, first.Admin)
+}
+
+// newDevEtcdCommand is a child of dev.
+func newDevEtcdCommand() *cobra.Command {
+	var opts etcd.Options
+	command := &cobra.Command{
+		Use:    "dev-etcd",
+		Short:  "Run the etcd of grayfed dev",
+		Hidden: true,
+		Args:   noArguments,
+		RunE:   func(cmd *cobra.Command, _ []string) error { return etcd.Run(cmd.Context(), opts) },
+	}
+	command.Flags().StringVar(&opts.DataDir, "data-dir", "", "data folder")
+	command.Flags().StringVar(&opts.Client, "client", "127.0.0.1:2379", "address for clients")
+	command.Flags().StringVar(&opts.Peer, "peer", "127.0.0.1:2380", "address for peers")
+	return command
+}
+
+// newDevInstanceCommand is a child of dev.
+func newDevInstanceCommand() *cobra.Command {
+	var opts sample.Options
+	command := &cobra.Command{
+		Use:    "dev-instance",
+		Short:  "Run a sample instance of grayfed dev",
+		Hidden: true,
+		Args:   noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			opts.Output = cmd.OutOrStdout()
+			return sample.Run(cmd.Context(), opts)
+		},
+	}
+	flags := command.Flags()
+	flags.StringVar(&opts.Service, "service", "user-service", "service name")
+	flags.StringVar(&opts.Zone, "zone", "", "zone")
+	flags.StringVar(&opts.Region, "region", "", "region")
+	flags.StringVar(&opts.Version, "version", "", "version")
+	flags.StringSliceVar(&opts.Edges, "edges", nil, "HTTP APIs of the edges, the nearest first")
+	return command
+}
