@@ -16,19 +16,19 @@ const sweepWorkers = 32
 // sweep looks after instances without an owner: it adopts those that this edge
 // is placed to look after and can probe, marks as orphaned those that nobody
 // adopted, and removes those that were orphaned for the orphan TTL.
-func (r *Registry) sweep(ctx context.Context) error {
+func (r *Registry) sweep(ctx context.Context) {
 	s := sweeper{Registry: r, found: make(map[federation.Key]*stray)}
+	due := time.NewTimer(jitter(r.timing.AdoptGrace))
+	defer due.Stop()
 	for {
-		t := time.NewTimer(jitter(r.timing.AdoptGrace))
 		select {
 		case <-ctx.Done():
-			t.Stop()
-			return nil
+			return
 		case <-r.sweepKick:
-			t.Stop()
 			s.look(time.Now())
-		case <-t.C:
+		case <-due.C:
 			s.round(ctx)
+			due.Reset(jitter(r.timing.AdoptGrace))
 		}
 	}
 }
@@ -133,7 +133,7 @@ func (s *sweeper) tend(ctx context.Context, st *stray, now time.Time) {
 	}
 	var owned *OwnedError
 	if err != nil && !errors.As(err, &owned) && ctx.Err() == nil {
-		s.log.Debug("instance without owner is tried again", "instance", i.Key.String(), "error", err)
+		s.log.Debug("instance without owner is tried again", "instance", i.String(), "error", err)
 	}
 }
 
@@ -169,13 +169,14 @@ func (s *sweeper) adoptWithin(ctx context.Context, i *federation.Instance) error
 // is gone enough; by probe, only one without a lease is.
 func (r *Registry) adopt(ctx context.Context, i *federation.Instance, reason string) error {
 	if err := r.lease.waitHeld(ctx); err != nil {
-		return unavailable(ctx, "adopt "+i.Key.String(), err)
+		return unavailable(ctx, "adopt "+i.String(), err)
 	}
 	adopted := false
 	stored, err := r.perform(ctx, i.Key, write{
 		action: "adopt", actor: "edge " + r.self + " by " + reason,
 		known: record{instance: i, mod: i.Revision},
 		decide: func(current record, living func(string) bool) (decision, error) {
+			adopted = false
 			if current.instance == nil {
 				return decision{}, fmt.Errorf("adopt %s: %w", i.Key, ErrNotFound)
 			}

@@ -11,8 +11,9 @@ import (
 	"github.com/grayfed/grayfed/federation"
 )
 
-// auditSlots is how many entries each edge keeps; the oldest is overwritten.
-// With entries of some 200 bytes that is 1 MB an edge.
+// auditSlots is how many entries each edge keeps; the oldest is overwritten,
+// save that a restart goes on at another place of the ring. With entries of
+// some 200 bytes that is 1 MB an edge.
 const auditSlots = 4096
 
 // AuditEntry is what the registry keeps of one write: who did what to which

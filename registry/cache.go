@@ -43,9 +43,9 @@ type cacheHeader struct {
 
 // keepCache writes the view to the cache file when it changed, and once more
 // at the end.
-func (r *Registry) keepCache(ctx context.Context) error {
+func (r *Registry) keepCache(ctx context.Context) {
 	if r.opts.CachePath == "" {
-		return nil
+		return
 	}
 	var saved uint64
 	for going := true; going; {
@@ -62,7 +62,6 @@ func (r *Registry) keepCache(ctx context.Context) error {
 		}
 		saved = changes
 	}
-	return nil
 }
 
 // saveCache writes the view beside the cache file and renames it into place.

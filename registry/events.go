@@ -95,7 +95,10 @@ func difference(before, after *federation.Instance, removed *tombstone, revision
 // edge's write took the place of what it said. Adoption, orphaning and draining
 // keep that, and a delete is told as what it is.
 func superseding(self string, before, after *federation.Instance, revision int64) (Event, bool) {
-	if before == nil || after == nil || before.Stamp.Origin != self || after.Stamp.Origin == self || sameContent(before, after) {
+	if before == nil || after == nil || before.Stamp.Origin != self || after.Stamp.Origin == self {
+		return Event{}, false
+	}
+	if sameContent(before, after) && (after.Draining || !before.Draining) {
 		return Event{}, false
 	}
 	e := Event{

@@ -97,12 +97,12 @@ func (r *Registry) HeartbeatFromPeer(key federation.Key) {
 const expireWorkers = 8
 
 // expireLapsed removes what this edge owns and has not heard of for its TTL.
-func (r *Registry) expireLapsed(ctx context.Context) error {
+func (r *Registry) expireLapsed(ctx context.Context) {
 	const longest = time.Second // the shortest TTL
 	wait, last := longest, time.Now()
 	for {
 		if !pause(ctx, wait) {
-			return nil
+			return
 		}
 		now := time.Now()
 		if slept := now.Sub(last) - wait; slept > longest {
@@ -161,7 +161,7 @@ func (r *Registry) expire(ctx context.Context, i *federation.Instance) {
 	switch {
 	case err != nil:
 		// It stays due and is tried again.
-		r.log.Debug("lapsed instance is not removed yet", "instance", i.Key.String(), "error", err)
+		r.log.Debug("lapsed instance is not removed yet", "instance", i.String(), "error", err)
 	case after.tomb != nil:
 		r.counters.expired.Add(1)
 		r.disown(i.Key, after.mod)

@@ -102,7 +102,7 @@ func (r *Registry) claimEdge(ctx context.Context) (clientv3.LeaseID, error) {
 		// A full TTL from before the call: the lease runs at least until then.
 		start := time.Now()
 		call, cancel := context.WithTimeout(ctx, r.timing.EdgeLease)
-		if _, err = r.client.KeepAliveOnce(call, grant.ID); err == nil {
+		if _, err = r.keepAlive(call, grant.ID); err == nil {
 			err = r.tryClaim(call, name, string(value), grant.ID, &seen)
 		}
 		cancel()
@@ -123,9 +123,14 @@ var errClaimed = errors.New("edge id is taken")
 // rival is what was seen of the lease that another process has on this id.
 type rival struct {
 	lease    int64
-	left     int64 // seconds
+	left     int64     // seconds, rounded down
+	ends     time.Time // when the key is gone unless the lease was renewed
 	renewals int
 }
+
+// rivalSlack is what etcd's rounding of the time left (1 s) and its removal of
+// what ran out (every 0.5 s) can add to a lease.
+const rivalSlack = 2 * time.Second
 
 // tryClaim makes one try and watches the rival for renewals.
 func (r *Registry) tryClaim(ctx context.Context, name, value string, lease clientv3.LeaseID, seen *rival) error {
@@ -164,22 +169,24 @@ func (r *Registry) tryClaim(ctx context.Context, name, value string, lease clien
 	if err != nil {
 		return fmt.Errorf("look at the edge's other lease: %w", err)
 	}
-	return seen.look(r.self, held, kvs[0].Lease, life.TTL)
+	return seen.look(time.Now(), held, kvs[0].Lease, life.TTL)
 }
 
-// look counts renewals. One could be etcd's own, which grants every lease its
-// full time anew when its leader changes.
-func (s *rival) look(self string, held federation.Edge, lease, left int64) error {
-	if s.lease != lease {
-		*s = rival{lease: lease, left: left}
-		return errClaimed
-	}
-	if left > s.left {
+// look counts renewals, which show in time gained or in a key that outlives
+// its lease. One could be etcd's own, which grants every lease its full time
+// anew when its leader changes.
+func (s *rival) look(now time.Time, held federation.Edge, lease, left int64) error {
+	ends := now.Add(time.Duration(left)*time.Second + rivalSlack)
+	switch {
+	case s.lease != lease:
+		*s = rival{lease: lease, ends: ends}
+	case left > s.left, now.After(s.ends):
 		s.renewals++
+		s.ends = ends
 	}
 	s.left = left
 	if s.renewals >= 2 {
-		return fmt.Errorf("edge %s: %w, incarnation %d, admin address %q", self, ErrDuplicateEdge, held.Incarnation, held.Admin)
+		return fmt.Errorf("edge %s: %w, incarnation %d, admin address %q", held.ID, ErrDuplicateEdge, held.Incarnation, held.Admin)
 	}
 	return errClaimed
 }
@@ -216,17 +223,29 @@ func (r *Registry) renewEdge(ctx context.Context, id clientv3.LeaseID) {
 
 // renew renews the lease and sees to it that the key still hangs on it.
 func (r *Registry) renew(ctx context.Context, id clientv3.LeaseID) error {
-	if _, err := r.client.KeepAliveOnce(ctx, id); err != nil {
-		return fmt.Errorf("renew edge lease: %w", err)
-	}
-	got, err := r.client.Get(ctx, r.keys.edge(r.self), clientv3.WithKeysOnly())
+	got, err := r.keepAlive(ctx, id)
 	if err != nil {
-		return fmt.Errorf("look at edge key: %w", err)
+		return err
 	}
 	if len(got.Kvs) == 0 || got.Kvs[0].Lease != int64(id) {
 		return errClaimed
 	}
 	return nil
+}
+
+// keepAlive renews a lease once and returns the key of this edge. The key is
+// read first, because KeepAliveOnce tries again without any pause while etcd is
+// away, and a read waits. It is read whole, because a read of keys only does not
+// bring the lease (etcd 3.7).
+func (r *Registry) keepAlive(ctx context.Context, id clientv3.LeaseID) (*clientv3.GetResponse, error) {
+	got, err := r.client.Get(ctx, r.keys.edge(r.self))
+	if err != nil {
+		return nil, fmt.Errorf("look at edge key: %w", err)
+	}
+	if _, err := r.client.KeepAliveOnce(ctx, id); err != nil {
+		return nil, fmt.Errorf("renew edge lease: %w", err)
+	}
+	return got, nil
 }
 
 // revoke ends a lease at once, so that nobody has to wait for it. It is best

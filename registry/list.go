@@ -1,9 +1,11 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,14 +24,14 @@ type listing struct {
 	revision  int64
 	cluster   uint64
 	instances []*federation.Instance
-	tombs     map[federation.Key]*tombstone
+	tombs     map[federation.Key]record
 	broken    map[federation.Key]error // present, but not readable
 	strange   int                      // keys that name nothing
 	edges     []knownEdge
 }
 
 func newListing() *listing {
-	return &listing{tombs: make(map[federation.Key]*tombstone), broken: make(map[federation.Key]error)}
+	return &listing{tombs: make(map[federation.Key]record), broken: make(map[federation.Key]error)}
 }
 
 // list reads all instances and edges as of one revision, decoding a page while
@@ -63,9 +65,9 @@ func (r *Registry) fetch(ctx context.Context, out *listing, pages chan<- []*mvcc
 	for {
 		opts := []clientv3.OpOption{clientv3.WithRange(r.keys.end), clientv3.WithLimit(listPage)}
 		if out.revision != 0 {
-			// The first page fixed the revision by a quorum read; this is
-			// the past and any member has it.
-			opts = append(opts, clientv3.WithRev(out.revision), clientv3.WithSerializable())
+			// Quorum reads as well: a member that lags has not got this
+			// revision yet.
+			opts = append(opts, clientv3.WithRev(out.revision))
 		}
 		call, cancel := context.WithTimeout(ctx, 5*r.timing.Write)
 		resp, err := r.client.Get(call, from, opts...)
@@ -149,7 +151,7 @@ func (l *listing) add(d *decoded, names intern) {
 	case d.record.broken != nil:
 		l.broken[d.key] = d.record.broken
 	case d.record.tomb != nil:
-		l.tombs[d.key] = d.record.tomb
+		l.tombs[d.key] = d.record
 	default:
 		names.instance(d.record.instance)
 		l.instances = append(l.instances, d.record.instance)
@@ -191,8 +193,10 @@ func (r *Registry) replace(l *listing) {
 	r.mu.Lock()
 	before := r.view
 	next := newView(r.self)
-	next.revision, next.live = l.revision, true
-	next.beats, next.changes = before.beats, before.changes+1
+	next.revision, next.cluster, next.live, next.changes = l.revision, l.cluster, true, before.changes+1
+	if l.revision >= before.revision && (l.cluster == before.cluster || before.cluster == 0) {
+		next.beats = before.beats
+	} // else etcd is not what it was, and what was written to it is void
 	for key := range l.broken {
 		// The last that could be read stands until the key can be read
 		// again or is deleted.
@@ -216,7 +220,7 @@ func (r *Registry) replace(l *listing) {
 		next.instances[i.Key] = i
 		next.count(i, 1)
 		next.own(i, old, now)
-		if before.live && (old == nil || old.Revision != i.Revision) {
+		if before.live && (old == nil || old.Fingerprint != i.Fingerprint) {
 			events = r.tell(events, old, i, nil, i.Revision)
 		}
 	}
@@ -230,14 +234,16 @@ func (r *Registry) replace(l *listing) {
 	}
 	for key, old := range before.instances {
 		if next.instances[key] == nil && before.live {
-			events = r.tell(events, old, nil, l.tombs[key], l.revision)
+			gone := l.tombs[key]
+			events = r.tell(events, old, nil, gone.tomb, cmp.Or(gone.mod, l.revision))
 		}
 	}
+	slices.SortStableFunc(events, func(a, b Event) int { return cmp.Compare(a.Revision, b.Revision) })
 	r.view = next
 	r.mu.Unlock()
 
 	for _, t := range l.tombs {
-		lamport = max(lamport, t.Stamp.Lamport)
+		lamport = max(lamport, t.tomb.Stamp.Lamport)
 	}
 	r.opts.Clock.Witness(lamport)
 	r.reportBroken(l)

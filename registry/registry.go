@@ -115,17 +115,18 @@ func (r *Registry) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var running sync.WaitGroup
-	for _, part := range []func(context.Context) error{
-		r.holdEdge, r.follow, r.expireLapsed, r.sweep, r.replayPending, r.keepCache,
+	running.Go(func() {
+		if err := r.holdEdge(ctx); err != nil {
+			cancel(err)
+		}
+	})
+	for _, part := range []func(context.Context){
+		r.follow, r.expireLapsed, r.sweep, r.replayPending, r.keepCache,
 	} {
-		running.Go(func() {
-			if err := part(ctx); err != nil && ctx.Err() == nil {
-				cancel(err)
-			}
-		})
+		running.Go(func() { part(ctx) })
 	}
 	running.Wait()
-	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) && !errors.Is(cause, context.DeadlineExceeded) {
+	if cause := context.Cause(ctx); errors.Is(cause, ErrDuplicateEdge) {
 		return cause
 	}
 	return nil

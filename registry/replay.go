@@ -82,20 +82,17 @@ func (r *Registry) later(key federation.Key, action string, opts PutOptions, cau
 }
 
 // replayPending writes what was queued, in its order, when etcd is back.
-func (r *Registry) replayPending(ctx context.Context) error {
+func (r *Registry) replayPending(ctx context.Context) {
 	wait := backoff{max: r.timing.BackoffMax}
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-r.pending.kick:
 		}
 		wait.reset(50 * time.Millisecond)
 		for ctx.Err() == nil {
-			if err := r.lease.waitHeld(ctx); err != nil {
-				return nil
-			}
-			if r.replayAll(ctx) || !wait.wait(ctx) {
+			if r.lease.waitHeld(ctx) != nil || r.replayAll(ctx) || !wait.wait(ctx) {
 				break
 			}
 		}

@@ -20,17 +20,16 @@ var errRelist = errors.New("watch cannot go on from its revision")
 // follow keeps the view and the sink what etcd holds: a list at revision R,
 // then a watch from R+1, gapless; when what the watch needs was compacted, or
 // etcd is another than before, a new list brings what was missed.
-func (r *Registry) follow(ctx context.Context) error {
-	cluster, err := r.firstList(ctx)
-	if err != nil {
-		return nil // ctx is over
+func (r *Registry) follow(ctx context.Context) {
+	if !r.firstList(ctx) {
+		return
 	}
 	wait := backoff{max: r.timing.BackoffMax}
 	wait.reset(50 * time.Millisecond)
 	for ctx.Err() == nil {
-		progressed, err := r.watch(ctx, cluster)
+		progressed, err := r.watch(ctx)
 		if ctx.Err() != nil {
-			break
+			return
 		}
 		if progressed {
 			wait.reset(50 * time.Millisecond)
@@ -39,7 +38,7 @@ func (r *Registry) follow(ctx context.Context) error {
 			r.log.Warn("watch of the registry ended", "error", err)
 		}
 		if !wait.wait(ctx) {
-			break
+			return
 		}
 		if !errors.Is(err, errRelist) {
 			continue
@@ -52,10 +51,8 @@ func (r *Registry) follow(ctx context.Context) error {
 			}
 			continue // the watch will say again that a list is needed
 		}
-		cluster = l.cluster
 		r.accept(l)
 	}
-	return nil
 }
 
 // accept takes a listing as the view.
@@ -68,8 +65,8 @@ func (r *Registry) accept(l *listing) {
 }
 
 // firstList lists until it succeeds, and puts the cached snapshot in place
-// when etcd does not begin to answer in time.
-func (r *Registry) firstList(ctx context.Context) (cluster uint64, err error) {
+// when etcd does not begin to answer in time. It reports false when ctx ended.
+func (r *Registry) firstList(ctx context.Context) bool {
 	type outcome struct {
 		listing *listing
 		err     error
@@ -96,16 +93,16 @@ func (r *Registry) firstList(ctx context.Context) (cluster uint64, err error) {
 		}
 		if o.err == nil {
 			r.accept(o.listing)
-			return o.listing.cluster, nil
+			return true
 		}
 		if ctx.Err() != nil {
-			return 0, ctx.Err()
+			return false
 		}
 		if r.state.fail(o.err) {
 			r.log.Warn("registry cannot be listed", "error", o.err)
 		}
 		if !wait.wait(ctx) {
-			return 0, ctx.Err()
+			return false
 		}
 	}
 }
@@ -113,9 +110,9 @@ func (r *Registry) firstList(ctx context.Context) (cluster uint64, err error) {
 // watch follows etcd from the view's revision until the watch breaks. It
 // reports whether anything came. etcd's client takes up a broken stream by
 // itself where it was, so most outages end here without a word.
-func (r *Registry) watch(ctx context.Context, cluster uint64) (progressed bool, err error) {
+func (r *Registry) watch(ctx context.Context) (progressed bool, err error) {
 	r.mu.Lock()
-	revision := r.view.revision
+	revision, cluster := r.view.revision, r.view.cluster
 	r.mu.Unlock()
 
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
@@ -127,11 +124,11 @@ func (r *Registry) watch(ctx context.Context, cluster uint64) (progressed bool, 
 	asking.Go(func() { r.askProgress(ctx) })
 
 	// Silence in spite of the questions: a stream that is dead without
-	// having been closed, or an etcd that is away.
+	// having been closed, an etcd that is away, or one that is not as far as
+	// the watch, which it then does not answer.
 	silence := 10 * r.timing.Progress
 	quiet := time.NewTimer(silence)
 	defer quiet.Stop()
-	behind := 0
 	for {
 		select {
 		case resp, open := <-responses:
@@ -141,24 +138,31 @@ func (r *Registry) watch(ctx context.Context, cluster uint64) (progressed bool, 
 			if err := watchError(resp, cluster); err != nil {
 				return progressed, err
 			}
-			quiet.Reset(silence)
-			if resp.Header.Revision < revision {
-				// A member that lags, or an etcd that was set back to an
-				// older backup. A list tells, and costs no more than time.
-				if behind++; behind >= 5 {
-					return progressed, fmt.Errorf("%w: etcd is at %d, this edge at %d", errRelist, resp.Header.Revision, revision)
-				}
-				continue
+			upTo := reaches(resp)
+			if upTo < revision {
+				continue // says nothing; etcd is asked when it stays at that
 			}
-			behind = 0
+			quiet.Reset(silence)
 			progressed = true
-			revision = resp.Header.Revision
+			revision = upTo
 			r.applyEvents(resp.Events, revision)
-			r.state.confirm(time.Now())
+			if revision >= resp.Header.Revision {
+				r.state.confirm(time.Now())
+			}
 		case <-quiet.C:
-			return progressed, errors.New("etcd does not answer the watch")
+			return progressed, r.silent(ctx, revision, cluster)
 		}
 	}
+}
+
+// reaches returns the revision up to which a response brings everything. Its
+// header tells etcd's own, which is ahead of the events while etcd catches the
+// watch up in batches.
+func reaches(resp clientv3.WatchResponse) int64 {
+	if n := len(resp.Events); n > 0 {
+		return resp.Events[n-1].Kv.ModRevision
+	}
+	return resp.Header.Revision
 }
 
 func watchError(resp clientv3.WatchResponse, cluster uint64) error {
@@ -171,6 +175,21 @@ func watchError(resp clientv3.WatchResponse, cluster uint64) error {
 		return fmt.Errorf("%w: etcd is another cluster than before", errRelist)
 	}
 	return nil
+}
+
+// silent says why a watch from after a revision is not answered: an etcd that
+// was set back to an older backup, or is another, needs a new list.
+func (r *Registry) silent(ctx context.Context, revision int64, cluster uint64) error {
+	call, cancel := context.WithTimeout(ctx, r.timing.Write)
+	defer cancel()
+	resp, err := r.client.Get(call, r.keys.edges, clientv3.WithCountOnly())
+	switch {
+	case err != nil:
+		return fmt.Errorf("etcd does not answer the watch: %w", err)
+	case resp.Header.ClusterId != cluster, resp.Header.Revision < revision:
+		return fmt.Errorf("%w: etcd is at %d, this edge at %d", errRelist, resp.Header.Revision, revision)
+	}
+	return errors.New("etcd does not answer the watch")
 }
 
 // askProgress asks etcd how far it is, so that silence can be told from

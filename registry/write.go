@@ -51,6 +51,7 @@ func (r *Registry) perform(ctx context.Context, key federation.Key, w write) (re
 	living := make(map[string]bool) // found alive against the view's word
 	current, have := w.known, w.known.mod != 0
 	var last, loser federation.Stamp
+	failed := ErrConflict
 	for range maxTries {
 		if !have {
 			var err error
@@ -69,24 +70,27 @@ func (r *Registry) perform(ctx context.Context, key federation.Key, w write) (re
 		if err != nil {
 			return record{}, err
 		}
-		next, err := r.stamped(d.next, current, w.stamp)
+		if d.next, err = r.stamped(d.next, current, w.stamp); err != nil {
+			return record{}, fmt.Errorf("%s: %w", what, err)
+		}
+		value, err := d.next.encode()
 		if err != nil {
 			return record{}, fmt.Errorf("%s: %w", what, err)
 		}
-		after, won, err := r.swap(ctx, name, key, current, next, d, w, living)
+		after, won, err := r.swap(ctx, key, current.mod, d, value, w, living)
 		switch {
 		case err == nil && won:
 			r.tellLoser(loser, after)
 			return after, nil
 		case err == nil:
 			r.counters.conflicts.Add(1)
-			current = after
+			current, failed = after, ErrConflict
 			if stamp := after.stamp(); w.replaces && stamp.Origin == r.self {
 				loser = stamp
 			}
 		default:
 			// The answer may be lost and the write done.
-			last, have = next.stamp(), false
+			last, have, failed = d.next.stamp(), false, err
 			if leaseGone(err) {
 				r.tombstones.drop()
 				r.audits.drop()
@@ -99,7 +103,10 @@ func (r *Registry) perform(ctx context.Context, key federation.Key, w write) (re
 			return record{}, unavailable(ctx, what, ctx.Err())
 		}
 	}
-	return record{}, fmt.Errorf("%s: %w", what, ErrConflict)
+	if errors.Is(failed, ErrConflict) {
+		return record{}, fmt.Errorf("%s: %w", what, ErrConflict)
+	}
+	return record{}, unavailable(ctx, what, failed)
 }
 
 // stamped gives the next state its stamp, which is above the one it replaces.
@@ -116,24 +123,21 @@ func (r *Registry) stamped(next, current record, given federation.Stamp) (record
 
 // swap makes one transaction: the write and its audit entry, if the key is
 // still what it was. When it is not, swap returns what it is instead.
-func (r *Registry) swap(ctx context.Context, name string, key federation.Key, current, next record, d decision, w write, living map[string]bool) (after record, won bool, err error) {
-	value, err := next.encode()
-	if err != nil {
-		return record{}, false, err
-	}
+func (r *Registry) swap(ctx context.Context, key federation.Key, mod int64, d decision, value []byte, w write, living map[string]bool) (after record, won bool, err error) {
+	name := r.keys.instance(key)
 	var opts []clientv3.OpOption
-	if next.tomb != nil {
+	if d.next.tomb != nil {
 		lease, err := r.tombstones.get(ctx)
 		if err != nil {
 			return record{}, false, err
 		}
 		opts = append(opts, clientv3.WithLease(lease))
 	}
-	auditPut, err := r.audit(ctx, key, next.stamp(), w)
+	auditPut, err := r.audit(ctx, key, d.next.stamp(), w)
 	if err != nil {
 		return record{}, false, err
 	}
-	compares := []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(name), "=", current.mod)}
+	compares := []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(name), "=", mod)}
 	otherwise := []clientv3.Op{clientv3.OpGet(name)}
 	if d.absent != "" {
 		owner := r.keys.edge(d.absent)
@@ -148,7 +152,7 @@ func (r *Registry) swap(ctx context.Context, name string, key federation.Key, cu
 		return record{}, false, fmt.Errorf("write to etcd: %w", err)
 	}
 	if resp.Succeeded {
-		return confirmed(name, next, value, resp.Header.Revision), true, nil
+		return confirmed(name, d.next, value, resp.Header.Revision), true, nil
 	}
 	if d.absent != "" && len(resp.Responses[1].GetResponseRange().Kvs) > 0 {
 		living[d.absent] = true

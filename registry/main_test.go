@@ -1,0 +1,41 @@
+package registry
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+// sharedEtcd is the endpoint of the etcd that most tests share, a prefix each.
+var sharedEtcd string
+
+// withEtcd runs the tests beside one etcd.
+type withEtcd struct{ *testing.M }
+
+func (m withEtcd) Run() int {
+	dir, err := os.MkdirTemp("", "registry-etcd")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	server, err := startMember(dir, nil)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer server.Close()
+	sharedEtcd = endpointOf(server)
+	// The tests wait for leases and time-outs much more than for processors.
+	flag.Parse()
+	if err := flag.Set("test.parallel", "5"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.M.Run()
+}
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(withEtcd{m}) }
