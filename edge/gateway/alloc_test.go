@@ -28,6 +28,21 @@ func (u *fixedUpstream) RoundTrip(x *exchange.Exchange) error {
 
 func (u *fixedUpstream) Close() error { return nil }
 
+// upstreamFunc answers 200 after the function.
+type upstreamFunc func()
+
+func (f upstreamFunc) RoundTrip(x *exchange.Exchange) error {
+	f()
+	x.Response.Status = 200
+	return nil
+}
+
+func (f upstreamFunc) Close() error { return nil }
+
+func newExchange() *exchange.Exchange {
+	return &exchange.Exchange{Conn: &exchange.Conn{Remote: netip.MustParseAddrPort("192.0.2.7:1234")}}
+}
+
 // pipeline is a gateway before fixedUpstream, and a request that is used again.
 func pipeline(t testing.TB, change func(*Config, *Options)) (*Gateway, func(x *exchange.Exchange), *exchange.Exchange) {
 	t.Helper()
@@ -57,7 +72,6 @@ func pipeline(t testing.TB, change func(*Config, *Options)) (*Gateway, func(x *e
 		instance("v2-a", "az1", "v2", "10.0.0.4:80"), instance("v2-b", "az2", "v2", "10.0.0.5:80"),
 	}, 1)
 	g.SetSnapshot(catalog.Snapshot(), nil, true)
-	x := &exchange.Exchange{Conn: &exchange.Conn{Remote: netip.MustParseAddrPort("192.0.2.7:1234")}}
 	prepare := func(x *exchange.Exchange) {
 		header := x.Request.Header
 		header.Reset()
@@ -75,7 +89,7 @@ func pipeline(t testing.TB, change func(*Config, *Options)) (*Gateway, func(x *e
 		x.Start = time.Now()
 		x.ClearCancel()
 	}
-	return g, prepare, x
+	return g, prepare, newExchange()
 }
 
 func TestServeAllocatesNothing(t *testing.T) {

@@ -184,8 +184,23 @@ func regionOf(zone string) string {
 
 // register makes these the instances there are.
 func (r *rig) register(instances ...*federation.Instance) {
-	r.catalog.Replace(instances, r.catalog.Snapshot().Revision+1)
+	r.replace(instances...)
 	r.follow()
+}
+
+// replace does so in the catalog; the gateway is not told yet.
+func (r *rig) replace(instances ...*federation.Instance) {
+	revision := r.catalog.Snapshot().Revision + 1
+	for _, i := range instances {
+		i.Revision = revision
+	}
+	r.catalog.Replace(instances, revision)
+}
+
+// put changes one instance in the catalog.
+func (r *rig) put(i *federation.Instance) {
+	i.Revision = r.catalog.Snapshot().Revision + 1
+	r.catalog.Apply([]federation.Change{{Put: i, Revision: i.Revision}}, i.Revision)
 }
 
 // follow gives the gateway what the catalog has changed.
