@@ -184,6 +184,16 @@ func (n intern) instance(i *federation.Instance) {
 	protocol := string(i.Protocol)
 	n.text(&protocol)
 	i.Protocol = federation.Protocol(protocol)
+	if len(i.Tags) == 0 {
+		return
+	}
+	tags := make(map[string]string, len(i.Tags))
+	for name, value := range i.Tags {
+		n.text(&name)
+		n.text(&value)
+		tags[name] = value
+	}
+	i.Tags = tags
 }
 
 // replace makes a listing the view and the sink's whole, and tells what

@@ -148,6 +148,15 @@ func (o Options) validate() error {
 	if lease := o.Timing.EdgeLease; lease < time.Second || lease%time.Second != 0 {
 		bad("edge lease %s: allowed whole seconds", lease)
 	}
+	for name, d := range map[string]time.Duration{
+		"write": o.Timing.Write, "progress": o.Timing.Progress, "adopt grace": o.Timing.AdoptGrace, "adopt tier": o.Timing.AdoptTier,
+		"orphan probe": o.Timing.OrphanProbe, "replay age": o.Timing.ReplayAge, "audit": o.Timing.Audit,
+		"cache after": o.Timing.CacheAfter, "cache every": o.Timing.CacheEvery, "backoff": o.Timing.BackoffMax,
+	} {
+		if d < 0 {
+			bad("%s %s: allowed more than 0", name, d)
+		}
+	}
 	if o.OrphanTTL < 0 {
 		bad("orphan TTL %s: allowed more than 0", o.OrphanTTL)
 	}

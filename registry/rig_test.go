@@ -67,7 +67,7 @@ type node struct {
 // fast are intervals that tests can wait for.
 func fast() Timing {
 	return Timing{
-		EdgeLease: 2 * time.Second, Write: 3 * time.Second, Progress: 50 * time.Millisecond,
+		EdgeLease: 2 * time.Second, Write: 3 * time.Second, Progress: 100 * time.Millisecond,
 		AdoptGrace: 50 * time.Millisecond, AdoptTier: 300 * time.Millisecond, OrphanProbe: 100 * time.Millisecond,
 		ReplayAge: time.Hour, Audit: time.Hour, CacheAfter: 100 * time.Millisecond, CacheEvery: 20 * time.Millisecond,
 		BackoffMax: 50 * time.Millisecond,

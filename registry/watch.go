@@ -119,14 +119,17 @@ func (r *Registry) watch(ctx context.Context) (progressed bool, err error) {
 	var asking sync.WaitGroup
 	defer asking.Wait()
 	defer cancel()
+	// From the revision itself, which brings its event again: of a watch from
+	// a revision that etcd has not reached, etcd says no progress.
 	responses := r.client.Watch(ctx, r.keys.edges, clientv3.WithRange(r.keys.end),
-		clientv3.WithRev(revision+1), clientv3.WithFragment())
+		clientv3.WithRev(revision), clientv3.WithFragment())
 	asking.Go(func() { r.askProgress(ctx) })
 
 	// Silence in spite of the questions: a stream that is dead without
 	// having been closed, an etcd that is away, or one that is not as far as
-	// the watch, which it then does not answer.
-	silence := 10 * r.timing.Progress
+	// the watch, be it that it was set back or that the client took up the
+	// watch from the next revision. It ends before the view counts as stale.
+	silence := 2 * r.timing.Progress
 	quiet := time.NewTimer(silence)
 	defer quiet.Stop()
 	for {
@@ -144,8 +147,8 @@ func (r *Registry) watch(ctx context.Context) (progressed bool, err error) {
 			}
 			quiet.Reset(silence)
 			progressed = true
+			r.applyEvents(after(resp.Events, revision), upTo)
 			revision = upTo
-			r.applyEvents(resp.Events, revision)
 			if revision >= resp.Header.Revision {
 				r.state.confirm(time.Now())
 			}
@@ -163,6 +166,14 @@ func reaches(resp clientv3.WatchResponse) int64 {
 		return resp.Events[n-1].Kv.ModRevision
 	}
 	return resp.Header.Revision
+}
+
+// after returns the events after a revision; they come in its order.
+func after(events []*clientv3.Event, revision int64) []*clientv3.Event {
+	for len(events) > 0 && events[0].Kv.ModRevision <= revision {
+		events = events[1:]
+	}
+	return events
 }
 
 func watchError(resp clientv3.WatchResponse, cluster uint64) error {

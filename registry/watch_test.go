@@ -190,14 +190,46 @@ func TestCompactionWhileCutOffIsMadeUpByAList(t *testing.T) {
 	}
 }
 
+// While nothing is written at all, the view is fresh all the same, and a
+// stream that breaks changes that for a moment only.
+func TestIdleEtcdIsFresh(t *testing.T) {
+	t.Parallel()
+	server := startEtcd(t, t.TempDir(), nil)
+	t.Cleanup(server.Close)
+	r := newRigAt(t, endpointOf(server))
+	a := r.start("a", "az1", "east")
+	confirmed := func() time.Time {
+		a.state.mu.Lock()
+		defer a.state.mu.Unlock()
+		return a.state.confirmed
+	}
+	for range 2 {
+		for range 5 {
+			before := confirmed()
+			eventually(t, "confirmed again", func() bool { return confirmed().After(before) })
+		}
+		a.gate.shut()
+		eventually(t, "stale", func() bool { return !a.Status().StaleSince.IsZero() })
+		a.gate.reopen(r.etcd)
+		eventually(t, "fresh", func() bool { return a.Status().StaleSince.IsZero() })
+	}
+	if _, _, revision := r.stored(); revision != a.Status().Revision || len(a.events.of("u1")) != 0 || a.Status().Relists != 0 {
+		t.Errorf("etcd is at %d: not idle, or status %+v", revision, a.Status())
+	}
+}
+
 func TestEtcdRestarts(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	server := startEtcd(t, dir, nil)
+	t.Cleanup(func() { server.Close() })
 	r := newRigAt(t, endpointOf(server))
-	a, b := r.start("a", "az1", "east"), r.start("b", "az2", "east")
+	a, b := r.start("a", "az1", "east"), r.start("b", "az2", "east", noProbe, patient)
 	a.put(instance("u1", "az1"))
 	r.agree(a, b)
+	for _, n := range []*node{a, b} {
+		n.gate.shut() // etcd would wait for its watches to end
+	}
 	server.Close()
 	for _, n := range []*node{a, b} {
 		eventually(t, "stale", func() bool { return !n.Status().StaleSince.IsZero() })
@@ -206,7 +238,6 @@ func TestEtcdRestarts(t *testing.T) {
 		}
 	}
 	server = startEtcd(t, dir, nil)
-	t.Cleanup(server.Close)
 	r.raw.SetEndpoints("http://" + endpointOf(server))
 	for _, n := range []*node{a, b} {
 		n.gate.reopen(endpointOf(server))
