@@ -106,7 +106,7 @@ func (c *call) refuse(r *refusal) {
 	c.problem = append(b, "\"}\n"...)
 	c.body.Set(c.problem)
 	x.Response.ContentLength = int64(len(c.problem))
-	if x.Request.Method != "HEAD" {
+	if x.Request.Method != http.MethodHead {
 		x.Response.Body = &c.body
 	}
 	// The rest of a body that is not wanted, or not understood, is not waited
@@ -180,6 +180,7 @@ func (c *call) log(out *observe.AccessLog, took time.Duration, failure *exchange
 			if exchange.EqualFold(field.Name, "User-Agent") {
 				r.UserAgent = field.Value
 			}
+		default:
 		}
 	}
 	out.Log(&r)

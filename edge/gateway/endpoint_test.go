@@ -59,21 +59,19 @@ func TestMaxRequests(t *testing.T) {
 // and none is turned away while another endpoint has room.
 func TestMaxRequestsHoldsUnderLoad(t *testing.T) {
 	var inFlight, most atomic.Int64
-	upstream := func(*federation.Instance) (Upstream, error) {
-		return upstreamFunc(func() {
-			n := inFlight.Add(1)
-			for {
-				old := most.Load()
-				if n <= old || most.CompareAndSwap(old, n) {
-					break
-				}
+	upstream := upstreamFunc(func() {
+		n := inFlight.Add(1)
+		for {
+			old := most.Load()
+			if n <= old || most.CompareAndSwap(old, n) {
+				break
 			}
-			runtime.Gosched()
-			inFlight.Add(-1)
-		}), nil
-	}
+		}
+		runtime.Gosched()
+		inFlight.Add(-1)
+	})
 	g, prepare, _ := pipeline(t, func(c *Config, o *Options) {
-		o.NewTransport = upstream
+		o.NewTransport = func(*federation.Instance) (Upstream, error) { return upstream, nil }
 		c.Policies = map[string]Policy{"users": {MaxRequests: 2}}
 	})
 	var all sync.WaitGroup
@@ -205,29 +203,15 @@ func TestPanic(t *testing.T) {
 	r := newRig(t, func(o *Options) { firstByID(o); o.PanicThreshold = 50 })
 	r.configure(usersConfig(federation.Permissive))
 	r.stage(place{"a", "az1", "v1", answering("stable")}, place{"b", "az1", "v2", answering("canary")}, place{"c", "az2", "v2", answering("far")})
-	sick := func(seq uint64, ids ...string) {
-		var records []federation.HealthRecord
-		for _, id := range []string{"a", "b", "c"} {
-			status := federation.Healthy
-			if strings.Contains(strings.Join(ids, ""), id) {
-				status = federation.Unhealthy
-			}
-			records = append(records, federation.HealthRecord{
-				Subject: federation.Key{Service: "users", ID: id}, Observer: "edge-1", Incarnation: 1, Seq: seq, Status: status, Percent: 100,
-			})
-		}
-		r.catalog.ObserveHealth(r.gateway.opts.Now(), records...)
-		r.follow()
-	}
 	get, canary := request{method: "GET"}, request{method: "GET", tag: "v2-beta"}
 	// One of three is not panic: the rung that is empty stays closed.
-	sick(1, "a")
+	r.sick("a")
 	r.send(get).expect(t, 503, "no-baseline-usable")
 	// Two of three are, but a rung that is not empty comes first.
-	sick(2, "b", "c")
+	r.sick("b", "c")
 	r.send(canary).expect(t, 200, "stable")
 	// All: each within its tag.
-	sick(3, "a", "b", "c")
+	r.sick("a", "b", "c")
 	a := r.send(canary)
 	a.expect(t, 200, "canary")
 	if got := a.Header.Get("x-gray-decision"); got != "rung=panic; reason=panic; release=v2-beta; zone=az1; instance=b" {
@@ -238,7 +222,7 @@ func TestPanic(t *testing.T) {
 	r.send(canary).expect(t, 200, "canary")
 	// And nothing is opened to a tag whose canaries are not registered.
 	r.register(instance("a", "az1", "v1", "127.0.0.1:1"))
-	sick(4, "a")
+	r.sick("a")
 	r.send(canary).expect(t, 503, "no-canary-usable")
 }
 

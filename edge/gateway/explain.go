@@ -3,6 +3,7 @@ package gateway
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/grayfed/grayfed/edge/exchange"
@@ -32,7 +33,7 @@ type Explanation struct {
 	Reason string
 	Detail string // for people; with a Status
 	Allow  string // with 405
-	Path   string // in its normal form: as matched and as forwarded
+	Path   string // in its normal form, as matched and forwarded; with 400 as it came
 
 	Route, Service string
 	Tag            string
@@ -157,7 +158,7 @@ func (g *Gateway) explainLadder(c *call, e *Explanation) {
 		}
 		e.Steps = append(e.Steps, s)
 	}
-	e.Steps = append(e.Steps, g.missing(c, e.Steps)...)
+	e.Steps = g.complete(c, e.Steps)
 	if chosen.rung == route.RungPanic {
 		s := stepOf(chosen.group, chosen.rung, c)
 		s.Chosen, s.Why = true, "taken: every rung is empty, and too few instances are healthy to believe it"
@@ -222,33 +223,37 @@ func (s *Step) count() string {
 	return strings.Join(parts, ", ")
 }
 
-// missing are the rungs on which nothing is registered at all: they have no
-// group to walk to.
-func (g *Gateway) missing(c *call, steps []Step) []Step {
-	type place struct{ rung, subset, zone, why string }
-	here, elsewhere := route.RungBaselineHere, route.RungBaselineElsewhere
-	if c.decision.Canary {
-		here, elsewhere = route.RungCanaryHere, route.RungCanaryElsewhere
+// complete puts in the rungs on which nothing is registered at all, which have
+// no group to walk to.
+func (g *Gateway) complete(c *call, walked []Step) []Step {
+	type lane struct {
+		subset          string
+		here, elsewhere route.Rung
 	}
-	const none = "passed over: no instance in "
-	places := []place{
-		{here.String(), c.decision.Lane.Subset, g.opts.Topology.Zone, none + "this zone"},
-		{elsewhere.String(), c.decision.Lane.Subset, "", none + "any other zone"},
+	lanes := []lane{{c.decision.Lane.Subset, route.RungBaselineHere, route.RungBaselineElsewhere}}
+	if c.decision.Canary {
+		lanes[0].here, lanes[0].elsewhere = route.RungCanaryHere, route.RungCanaryElsewhere
 	}
 	if f := c.decision.Fallback; f != nil {
-		places = append(places,
-			place{route.RungBaselineHere.String(), f.Subset, g.opts.Topology.Zone, none + "this zone"},
-			place{route.RungBaselineElsewhere.String(), f.Subset, "", none + "any other zone"})
+		lanes = append(lanes, lane{f.Subset, route.RungBaselineHere, route.RungBaselineElsewhere})
 	}
-	met := make(map[string]bool, len(steps))
-	for i := range steps {
-		met[steps[i].Rung] = true
-	}
-	var out []Step
-	for _, p := range places {
-		if !met[p.rung] {
-			out = append(out, Step{Rung: p.rung, Subset: p.subset, Zone: p.zone, Why: p.why})
+	var steps []Step
+	for _, l := range lanes {
+		here, elsewhere := l.here.String(), l.elsewhere.String()
+		if !slices.ContainsFunc(walked, func(s Step) bool { return s.Rung == here }) {
+			steps = append(steps, Step{
+				Rung: here, Subset: l.subset, Zone: g.opts.Topology.Zone, Region: g.opts.Topology.Region,
+				Why: "passed over: no instance in this zone",
+			})
+		}
+		for _, s := range walked {
+			if s.Rung == here || s.Rung == elsewhere {
+				steps = append(steps, s)
+			}
+		}
+		if !slices.ContainsFunc(walked, func(s Step) bool { return s.Rung == elsewhere }) {
+			steps = append(steps, Step{Rung: elsewhere, Subset: l.subset, Why: "passed over: no instance in any other zone"})
 		}
 	}
-	return out
+	return steps
 }

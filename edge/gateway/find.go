@@ -11,11 +11,12 @@ import (
 // matched is what is forwarded.
 func (r *routing) find(c *call) *refusal {
 	req := &c.x.Request
-	var err error
-	req.Path, c.path, err = route.NormalisePath(c.path, req.Path)
+	path, buf, err := route.NormalisePath(c.path, req.Path)
+	c.path = buf
 	if err != nil {
 		return &refusePath
 	}
+	req.Path = path
 	c.input = route.Input{Method: req.Method, Host: hostOf(req.Authority), Path: req.Path, Query: req.Query, Header: c.header}
 	index, allow, result := r.table.Match(&c.input)
 	switch result {

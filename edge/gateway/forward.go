@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"net/http"
 	"time"
 
 	"github.com/grayfed/grayfed/edge/exchange"
@@ -156,7 +157,7 @@ func (g *Gateway) attempt(c *call, to candidate) *exchange.Error {
 	}
 	if err != nil {
 		failure := c.fail(err)
-		g.blame(c, e, failure)
+		g.blame(e, failure)
 		return failure
 	}
 	switch {
@@ -202,7 +203,7 @@ func (c *call) fail(err error) *exchange.Error {
 // blame tells the endpoint's tracker of a failure that was the endpoint's. A
 // connection that had been used before and ended without an answer was mostly
 // just closed for being idle: what the endpoint is like, new ones show.
-func (g *Gateway) blame(c *call, e *endpoint, failure *exchange.Error) {
+func (g *Gateway) blame(e *endpoint, failure *exchange.Error) {
 	if failure.Fault != exchange.FaultUpstream {
 		return
 	}
@@ -278,7 +279,7 @@ func gatewayFailed(status int) bool { return status >= 502 && status <= 504 }
 // is at hand.
 func replayable(req *exchange.Request) bool {
 	switch req.Method {
-	case "GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE":
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPut, http.MethodDelete, http.MethodTrace:
 	default:
 		return false
 	}

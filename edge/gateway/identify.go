@@ -40,7 +40,7 @@ func (g *Gateway) identify(c *call) {
 	list := header.All()
 	for i := range list {
 		field := &list[i]
-		bit := 0
+		var bit int
 		switch field.ID {
 		case exchange.FieldXForwardedFor:
 			bit = metFor

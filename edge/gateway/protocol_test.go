@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -50,7 +51,7 @@ func (f *frames) RoundTrip(x *exchange.Exchange) error {
 	if req.Body != nil {
 		for {
 			piece, err := req.Body.Next()
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				break
 			}
 			if err != nil {
@@ -98,7 +99,7 @@ func (p *pipe) CloseWrite() error { return p.Close() }
 
 func (p *pipe) Read(b []byte) (int, error) {
 	n, err := p.Conn.Read(b)
-	if err == io.ErrClosedPipe {
+	if errors.Is(err, io.ErrClosedPipe) {
 		err = io.EOF
 	}
 	return n, err
@@ -116,8 +117,12 @@ func TestAnotherProtocol(t *testing.T) {
 	c.send("POST /users/1 HTTP/1.1\r\nHost: users.test\r\nTransfer-Encoding: chunked\r\nTE: trailers\r\nConnection: TE\r\nx-gray-explain: 1\r\n\r\n" +
 		"3\r\nabc\r\n2\r\nde\r\n0\r\nchecksum: 42\r\n\r\n")
 	interim, err := http.ReadResponse(c.r, nil)
-	if err != nil || interim.StatusCode != 103 || interim.Header.Get("Link") == "" {
-		t.Fatalf("interim %+v, %v", interim, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer interim.Body.Close()
+	if interim.StatusCode != http.StatusEarlyHints || interim.Header.Get("Link") == "" {
+		t.Fatalf("interim %+v", interim)
 	}
 	response, err := http.ReadResponse(c.r, nil)
 	if err != nil {
@@ -141,9 +146,13 @@ func TestAnotherProtocol(t *testing.T) {
 
 	// The same connection switches protocols.
 	c.send("GET /chat HTTP/1.1\r\nHost: users.test\r\nConnection: Upgrade\r\nUpgrade: chat\r\n\r\n")
-	response, err = http.ReadResponse(c.r, nil)
-	if err != nil || response.StatusCode != 101 || response.Header.Get("Upgrade") != "chat" {
-		t.Fatalf("%+v, %v", response, err)
+	switched, err := http.ReadResponse(c.r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer switched.Body.Close()
+	if switched.StatusCode != http.StatusSwitchingProtocols || switched.Header.Get("Upgrade") != "chat" {
+		t.Fatalf("%+v", switched)
 	}
 	if n := r.endpoint("v1-a").InFlight(); n != 1 {
 		t.Errorf("%d in flight with an open tunnel", n)
@@ -175,8 +184,12 @@ func TestTunnel(t *testing.T) {
 	c.ask("GET", "/chat").expect(t, 426, "")
 	c.send("GET /chat HTTP/1.1\r\nHost: users.test\r\nConnection: Upgrade\r\nUpgrade: chat\r\n\r\nearly")
 	response, err := http.ReadResponse(c.r, nil)
-	if err != nil || response.StatusCode != 101 {
-		t.Fatalf("%+v, %v", response, err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatalf("%+v", response)
 	}
 	echo := make([]byte, 5)
 	if _, err := io.ReadFull(c.r, echo); err != nil || string(echo) != "early" {

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"encoding/json"
+	"net/http"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -85,7 +86,7 @@ func TestRefusals(t *testing.T) {
 	// A refusal ends neither connection nor pipeline.
 	c := r.dial()
 	c.ask("GET", "/orders").expect(t, 404, "no-route")
-	if a := c.ask("HEAD", "/orders"); a.StatusCode != 404 || a.body != "" || a.ContentLength <= 0 {
+	if a := c.ask("HEAD", "/orders"); a.StatusCode != http.StatusNotFound || a.body != "" || a.ContentLength <= 0 {
 		t.Errorf("HEAD: %d, length %d, body %q", a.StatusCode, a.ContentLength, a.body)
 	}
 	c.ask("GET", "/users/1").expect(t, 200, "stable")
@@ -155,7 +156,7 @@ func TestRateLimit(t *testing.T) {
 	}
 	// The twins: another route has no limit, and an unchanged limit goes on
 	// over a new configuration, while a changed one begins anew.
-	if a := r.ask("GET", "/free"); a.StatusCode != 200 || a.Header.Get("X-RateLimit-Remaining") != "" {
+	if a := r.ask("GET", "/free"); a.StatusCode != http.StatusOK || a.Header.Get("X-RateLimit-Remaining") != "" {
 		t.Errorf("%d, remaining %q", a.StatusCode, a.Header.Get("X-RateLimit-Remaining"))
 	}
 	r.configure(config)

@@ -39,7 +39,7 @@ func (r *rig) stage(places ...place) map[string]*origin {
 	origins := make(map[string]*origin)
 	var instances []*federation.Instance
 	for _, p := range places {
-		address := ""
+		var address string
 		if p.script == nil {
 			address = refusingAddress(r.t)
 		} else {

@@ -34,6 +34,7 @@ type rig struct {
 	address string
 	log     *logged
 	conns   atomic.Uint64
+	seq     atomic.Int64                  // of health records
 	remote  atomic.Pointer[exchange.Conn] // whom clients are taken for; nil: who they are
 }
 

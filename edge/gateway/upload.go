@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"io"
 	"sync/atomic"
 
@@ -43,7 +44,7 @@ func (u *upload) stalled(failure *exchange.Error) bool {
 // Next implements [exchange.Body].
 func (u *upload) Next() ([]byte, error) {
 	piece, err := u.body.Next()
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		u.broken.Store(true)
 	}
 	return piece, err

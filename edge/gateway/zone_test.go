@@ -15,10 +15,10 @@ import (
 
 // In these tests az2 has the first canaries by id and az1, this edge's zone,
 // has none: "a" hangs in az2, "b" answers in az3.
-func zoneStage(t *testing.T, fallback federation.Fallback) (*rig, map[string]*origin) {
+func zoneStage(t *testing.T) (*rig, map[string]*origin) {
 	t.Helper()
 	r := newRig(t, patient(t))
-	r.configure(usersConfig(fallback))
+	r.configure(usersConfig(federation.Strict))
 	origins := r.stage(
 		place{"a", "az2", "v2", hang},
 		place{"b", "az3", "v2", answering("moved")},
@@ -49,7 +49,7 @@ func canaryZone(g *Gateway) string {
 
 func TestZoneLost(t *testing.T) {
 	t.Run("dead edges and a failure move what waits", func(t *testing.T) {
-		r, origins := zoneStage(t, federation.Strict)
+		r, origins := zoneStage(t)
 		first := r.asking(request{method: "GET", tag: "v2-beta"})
 		second := r.asking(request{method: "PUT", tag: "v2-beta", body: "hello"})
 		r.gateway.SetZoneLost("az2", true)
@@ -80,7 +80,7 @@ func TestZoneLost(t *testing.T) {
 	})
 
 	t.Run("what is not replayable stays", func(t *testing.T) {
-		r, origins := zoneStage(t, federation.Strict)
+		r, origins := zoneStage(t)
 		post := r.asking(request{method: "POST", tag: "v2-beta", body: "hello"})
 		upload := r.asking(request{method: "PUT", tag: "v2-beta", body: "hello", stream: true})
 		r.gateway.SetZoneLost("az2", true)
@@ -97,7 +97,7 @@ func TestZoneLost(t *testing.T) {
 	})
 
 	t.Run("a failure alone demotes nothing", func(t *testing.T) {
-		r, origins := zoneStage(t, federation.Strict)
+		r, origins := zoneStage(t)
 		get := r.asking(request{method: "GET", tag: "v2-beta"})
 		r.fail()
 		if n := r.endpoint("a").InFlight(); n != 1 || canaryZone(r.gateway) != "az2" {
@@ -108,7 +108,7 @@ func TestZoneLost(t *testing.T) {
 	})
 
 	t.Run("the failure may come first", func(t *testing.T) {
-		r, _ := zoneStage(t, federation.Strict)
+		r, _ := zoneStage(t)
 		get := r.asking(request{method: "GET", tag: "v2-beta"})
 		r.fail()
 		r.gateway.SetZoneLost("az2", true)
@@ -116,7 +116,7 @@ func TestZoneLost(t *testing.T) {
 	})
 
 	t.Run("another zone's failure is none of its", func(t *testing.T) {
-		r, origins := zoneStage(t, federation.Strict)
+		r, origins := zoneStage(t)
 		get := r.asking(request{method: "GET", tag: "v2-beta"})
 		r.gateway.SetZoneLost("az2", true)
 		r.gateway.zoneFailed(r.gateway.zone("az3"), time.Now())
@@ -128,7 +128,7 @@ func TestZoneLost(t *testing.T) {
 	})
 
 	t.Run("this edge's own zone is never lost", func(t *testing.T) {
-		r, _ := zoneStage(t, federation.Strict)
+		r, _ := zoneStage(t)
 		r.gateway.SetZoneLost("az1", true)
 		r.gateway.zoneFailed(r.gateway.zone("az1"), time.Now())
 		if r.gateway.zone("az1").demoted.Load() {
