@@ -17,8 +17,7 @@ import (
 // process and pass pieces by calls, no byte of HTTP/1 anywhere. It shows that
 // gateway and codec know nothing of what an endpoint speaks.
 type frames struct {
-	got   [][]byte // the pieces of the request's body
-	trail string   // and its trailer
+	got chan string // the request's body and its trailer
 }
 
 func (f *frames) RoundTrip(x *exchange.Exchange) error {
@@ -49,6 +48,7 @@ func (f *frames) RoundTrip(x *exchange.Exchange) error {
 		}
 	}
 	if req.Body != nil {
+		got := ""
 		for {
 			piece, err := req.Body.Next()
 			if errors.Is(err, io.EOF) {
@@ -57,11 +57,13 @@ func (f *frames) RoundTrip(x *exchange.Exchange) error {
 			if err != nil {
 				return err
 			}
-			f.got = append(f.got, []byte(string(piece)))
+			got += string(piece)
 		}
 		if trailer := req.Body.Trailer(); trailer != nil {
-			f.trail, _ = trailer.GetName("checksum")
+			checksum, _ := trailer.GetName("checksum")
+			got += " " + checksum
 		}
+		f.got <- got
 	}
 	resp.Status, resp.ContentLength = 200, -1
 	resp.Header.Add("grpc-encoding", "identity")
@@ -106,7 +108,7 @@ func (p *pipe) Read(b []byte) (int, error) {
 }
 
 func TestAnotherProtocol(t *testing.T) {
-	upstream := &frames{}
+	upstream := &frames{got: make(chan string, 1)}
 	r := newRig(t, func(o *Options) {
 		o.NewTransport = func(*federation.Instance) (Upstream, error) { return upstream, nil }
 	})
@@ -136,12 +138,8 @@ func TestAnotherProtocol(t *testing.T) {
 	if response.Header.Get("grpc-encoding") != "identity" || !strings.Contains(response.Header.Get("x-gray-decision"), "instance=v1-a") {
 		t.Errorf("header %v", response.Header)
 	}
-	sent := ""
-	for _, piece := range upstream.got {
-		sent += string(piece)
-	}
-	if sent != "abcde" || upstream.trail != "42" {
-		t.Errorf("the endpoint got %q and checksum %q", sent, upstream.trail)
+	if sent := <-upstream.got; sent != "abcde 42" {
+		t.Errorf("the endpoint got %q", sent)
 	}
 
 	// The same connection switches protocols.
