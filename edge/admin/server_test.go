@@ -147,6 +147,32 @@ func TestConnectionsAreBounded(t *testing.T) {
 	}
 }
 
+// TestClosingTwiceFreesOnePlace: net/http closes a connection again when the
+// server shuts down.
+func TestClosingTwiceFreesOnePlace(t *testing.T) {
+	l, err := bind(t.Context(), "127.0.0.1:0", 5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	client, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = client.Close() }()
+	conn, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if open := l.open.Load(); open != 1 {
+		t.Errorf("%d are open", open)
+	}
+	_ = conn.Close()
+	if err := conn.Close(); err == nil || l.open.Load() != 0 {
+		t.Errorf("after closing twice %d are open, %v", l.open.Load(), err)
+	}
+}
+
 func TestLargeHeadIsRefused(t *testing.T) {
 	r := newRig(t, nil)
 	for size, accepted := range map[int]bool{8 << 10: true, 64 << 10: false} {

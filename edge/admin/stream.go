@@ -28,10 +28,6 @@ func (s *Server) getEvents(w http.ResponseWriter, c *call) error {
 			fmt.Sprintf("%d streams of events are open, and no more are allowed", maxReaders))
 	}
 	stream := eventStream{w: w, control: http.NewResponseController(w), timeout: s.timeouts.write}
-	// The server's read timeout is for requests; this one was read long ago.
-	if err := stream.control.SetReadDeadline(time.Time{}); err != nil {
-		return fmt.Errorf("free the events of the read timeout: %w", err)
-	}
 	place := events.last()
 	var first []api.Event
 	if id := c.Header.Get("Last-Event-ID"); id != "" {

@@ -14,8 +14,7 @@ const (
 	// MaxBody is the largest request body an edge reads, in bytes.
 	MaxBody = 64 << 10
 	// DefaultTTL is how long an instance lives without a heartbeat when its
-	// registration names no ttl: three heartbeats of 5 s, Consul's and
-	// Eureka's order of magnitude.
+	// registration names no ttl: three heartbeats of 5 s.
 	DefaultTTL = 15 * time.Second
 )
 
