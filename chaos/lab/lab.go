@@ -172,6 +172,12 @@ func (l *Lab) prepareDir() error {
 		l.dir, l.ownDir = dir, true
 		return nil
 	}
+	// The edges' files name each other by it.
+	dir, err := filepath.Abs(l.dir)
+	if err != nil {
+		return fmt.Errorf("data folder: %w", err)
+	}
+	l.dir = dir
 	if err := os.MkdirAll(l.dir, 0o755); err != nil {
 		return fmt.Errorf("data folder: %w", err)
 	}

@@ -101,7 +101,11 @@ func startRegister(t *testing.T, behaviour, serves string, args ...string) *regi
 	}()
 	t.Cleanup(func() {
 		_ = r.command.Process.Kill()
-		<-r.exited
+		select {
+		case <-r.exited:
+		case <-time.After(deadline):
+			t.Error("its program outlives it")
+		}
 	})
 	return r
 }

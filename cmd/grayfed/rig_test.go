@@ -83,7 +83,9 @@ func startDev(t *testing.T, extra ...string) *dev {
 		d.data = append(d.data, "http://127.0.0.1:"+ports[n])
 		d.admin = append(d.admin, "http://127.0.0.1:"+ports[3+n])
 	}
-	d.command = exec.Command(binary(t), append(devArgs(d.dir, ports), extra...)...)
+	// A relative folder must do.
+	d.command = exec.Command(binary(t), append(devArgs(filepath.Base(d.dir), ports), extra...)...)
+	d.command.Dir = filepath.Dir(d.dir)
 	pipe, err := d.command.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
