@@ -242,6 +242,40 @@ func TestInstanceMovesWhenItsOwnerIsDeadByGossip(t *testing.T) {
 	}
 }
 
+// An edge that has not yet seen that the owner is back must not take its
+// instances: the transaction says so, not the view.
+func TestOwnerThatIsBackKeepsItsInstances(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	r := newRig(t)
+	a, b := r.start("a", "az1", "east"), r.start("b", "az1", "east")
+	forwarded := 0
+	b.SetForward(func(_ context.Context, owner string, _ federation.Key) error {
+		if owner == "a" {
+			forwarded++
+		}
+		return nil
+	})
+	a.put(instance("u1", "az1"))
+	r.agree(a, b)
+	b.mu.Lock()
+	delete(b.view.edges, "a")
+	b.mu.Unlock()
+	_, err := b.Register(ctx, instance("u1", "az1"), PutOptions{})
+	if owned, ok := errors.AsType[*OwnedError](err); !ok || owned.Owner != "a" {
+		t.Errorf("register: %v", err)
+	}
+	if err := b.Heartbeat(ctx, key("u1")); err != nil || forwarded != 1 {
+		t.Errorf("heartbeat: %v, passed on %d times", err, forwarded)
+	}
+	if err := b.adopt(ctx, b.get("u1"), "test"); err == nil {
+		t.Error("adopted")
+	}
+	if stored, _, _ := r.stored(); stored[key("u1")].Owner != "a" {
+		t.Errorf("etcd holds %+v", stored[key("u1")])
+	}
+}
+
 func TestUnknownFieldsOutliveRewrites(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

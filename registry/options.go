@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/grayfed/grayfed/federation"
@@ -58,6 +59,8 @@ type Options struct {
 	CachePath string
 	// OrphanTTL is how long an instance without an owner stays; 24 h when 0.
 	OrphanTTL time.Duration
+	// Registerer takes the metrics; nil: none are published.
+	Registerer prometheus.Registerer
 	// Timing is for tests and unusual networks; zero fields get defaults.
 	Timing Timing
 }

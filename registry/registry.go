@@ -52,18 +52,6 @@ type Registry struct {
 	view view // mu
 }
 
-// counters only grow.
-type counters struct {
-	malformed    atomic.Uint64
-	conflicts    atomic.Uint64
-	relists      atomic.Uint64
-	adopted      atomic.Uint64
-	expired      atomic.Uint64
-	forwarded    atomic.Uint64
-	strayBeats   atomic.Uint64
-	refusedPlays atomic.Uint64
-}
-
 // New checks the options and returns a registry that does nothing before Run.
 func New(opts Options) (*Registry, error) {
 	opts = opts.withDefaults()
@@ -90,6 +78,9 @@ func New(opts Options) (*Registry, error) {
 	r.tombstones = sharedLease{client: r.client, life: 2 * r.timing.ReplayAge}
 	r.audits = sharedLease{client: r.client, life: r.timing.Audit}
 	r.auditSlot.Store(opts.Clock.Now())
+	if err := newMetrics(opts.Registerer, r); err != nil {
+		return nil, err
+	}
 	return r, nil
 }
 

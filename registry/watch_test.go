@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 
@@ -36,6 +37,19 @@ func (r *rig) preload(from, to int) {
 		}
 		if _, err := r.raw.Txn(context.Background()).Then(ops...).Commit(); err != nil {
 			r.Fatal(err)
+		}
+	}
+}
+
+func TestEventsThatAreKnownAreDropped(t *testing.T) {
+	t.Parallel()
+	var events []*clientv3.Event
+	for _, mod := range []int64{5, 5, 6, 9} {
+		events = append(events, &clientv3.Event{Kv: &mvccpb.KeyValue{ModRevision: mod}})
+	}
+	for revision, left := range map[int64]int{4: 4, 5: 2, 8: 1, 9: 0} {
+		if got := after(events, revision); len(got) != left {
+			t.Errorf("after %d there are %d events, want %d", revision, len(got), left)
 		}
 	}
 }
