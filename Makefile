@@ -53,6 +53,17 @@ fuzz: ## Run every fuzz target for FUZZTIME each
 bench: ## Run the micro benchmarks (BENCH=name narrows)
 	go test -run '^$$' -bench '$(BENCH)' -benchmem $(PACKAGES)
 
+.PHONY: peerbench
+peerbench: build ## Measure beside nginx, haproxy and caddy (PEERBENCH_FLAGS='-rounds 3')
+	cmd/peerbench/install.sh
+	go build -trimpath -o bin/peerbench ./cmd/peerbench
+	@set -e; for mode in load routes idle; do bin/peerbench -mode $$mode $(PEERBENCH_FLAGS); done
+
+.PHONY: fedbench
+fedbench: build ## Measure the federation: registration, a zone's death, 100,000 instances
+	go build -trimpath -o bin/peerbench ./cmd/peerbench
+	@set -e; for mode in register kill instances; do bin/peerbench -mode $$mode $(PEERBENCH_FLAGS); done
+
 .PHONY: clean
 clean: ## Remove what the targets made
 	rm -rf bin

@@ -14,10 +14,17 @@ import (
 
 // Modes.
 const (
-	modeLoad   = "load"
-	modeIdle   = "idle"
-	modeRoutes = "routes"
+	modeLoad      = "load"
+	modeIdle      = "idle"
+	modeRoutes    = "routes"
+	modeRegister  = "register"
+	modeKill      = "kill"
+	modeInstances = "instances"
 )
+
+func modes() []string {
+	return []string{modeLoad, modeRoutes, modeIdle, modeRegister, modeKill, modeInstances}
+}
 
 // openFilesWanted covers the idle mode on either side of a connection.
 const openFilesWanted = 65536
@@ -69,7 +76,7 @@ func neededPrograms(s settings) []string {
 			list = append(list, peer)
 		}
 	}
-	if s.Mode != modeIdle {
+	if s.Mode == modeLoad || s.Mode == modeRoutes {
 		list = append(list, "wrk")
 	}
 	return list
@@ -80,10 +87,10 @@ func peersOf(mode string) []string {
 	switch mode {
 	case modeIdle:
 		return []string{peerNginx, peerGrayfed}
-	case modeRoutes:
-		return []string{peerGrayfed}
-	default:
+	case modeLoad:
 		return peerNames()
+	default:
+		return []string{peerGrayfed}
 	}
 }
 
@@ -126,10 +133,16 @@ func (b *bench) run(ctx context.Context) (*report, error) {
 		err = b.idle(ctx, r)
 	case modeRoutes:
 		err = b.routes(ctx, r)
+	case modeRegister:
+		err = b.register(ctx, r)
+	case modeKill:
+		err = b.kill(ctx, r)
+	case modeInstances:
+		err = b.instances(ctx, r)
 	default:
 		err = b.compare(ctx, r)
 	}
-	if err == nil && len(r.Rows)+len(r.Idle) == 0 {
+	if err == nil && len(r.Rows)+len(r.Idle)+len(r.Figures) == 0 {
 		err = fmt.Errorf("nothing to measure: mode %s has none of %v", b.settings.Mode, b.settings.Only)
 	}
 	return r, err

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -25,28 +26,78 @@ const (
 
 // grayfedRoute is one Route document.
 type grayfedRoute struct {
-	Name string
-	Path string
+	Name    string
+	Path    string
+	Service string
 }
 
 // plainRoutes is the one route of the comparison with the peers.
 func plainRoutes() []grayfedRoute {
-	return []grayfedRoute{{Name: "api-v1-users", Path: pathPrefix + "**"}}
+	return []grayfedRoute{{Name: "api-v1-users", Path: pathPrefix + "**", Service: benchService}}
 }
 
-// grayfedEdge is what the templates of edge.yaml are filled with.
+// grayfedDocuments is what the template of the documents is filled with.
+type grayfedDocuments struct {
+	Service, Stable, Tag string // "" as Service: routes alone
+	Routes               []grayfedRoute
+}
+
+// releaseDocuments declare the service, its release and the given routes.
+func releaseDocuments(routes []grayfedRoute) grayfedDocuments {
+	return grayfedDocuments{Service: benchService, Stable: stableRelease, Tag: canaryRelease, Routes: routes}
+}
+
+// place is where an edge or an instance runs.
+type place struct{ Zone, Region string }
+
+// benchPlace is where everything of the comparison with the peers runs.
+func benchPlace() place { return place{Zone: "bench", Region: "bench"} }
+
+// grayfedEdge is what the template of edge.yaml is filled with.
 type grayfedEdge struct {
-	job
+	place
+	Listen    netip.AddrPort
+	Admin     netip.AddrPort
+	Gossip    netip.AddrPort
+	Etcd      netip.AddrPort
+	Peers     []netip.AddrPort
 	DataDir   string
 	Documents string
-	Admin     netip.AddrPort
-	Etcd      netip.AddrPort
-	Gossip    netip.AddrPort
+	AccessLog bool
 }
 
-// etcdArgs is the command line of the etcd that grayfed brings along.
-func etcdArgs(dir string, client, peer netip.AddrPort) []string {
-	return []string{"dev-etcd", "--data-dir", dir, "--client", client.String(), "--peer", peer.String()}
+// registration is the body that registers an instance.
+type registration struct {
+	Cluster string `json:"cluster"`
+	Zone    string `json:"zone"`
+	Region  string `json:"region"`
+	Address string `json:"address"`
+	Version string `json:"version,omitempty"`
+	TTL     string `json:"ttl,omitempty"`
+}
+
+// startEtcd starts the etcd that grayfed brings along, and waits for it.
+func (b *bench) startEtcd(ctx context.Context, dir string, client, peer netip.AddrPort) (*child, error) {
+	etcd, err := start(command{
+		Name: "etcd", Path: b.programs[peerGrayfed], Dir: dir, Death: syscall.SIGKILL,
+		Args: []string{"dev-etcd", "--data-dir", filepath.Join(dir, "etcd"), "--client", client.String(), "--peer", peer.String()},
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := waitFor(ctx, grayfedReady, etcd, func() error { return dial(client) }); err != nil {
+		return nil, errors.Join(err, etcd.end())
+	}
+	return etcd, nil
+}
+
+// startEdge starts one edge and does not wait for it.
+func (b *bench) startEdge(name, dir, config string) (*child, error) {
+	return start(command{
+		Name: name, Path: b.programs[peerGrayfed], Dir: dir, Death: syscall.SIGTERM,
+		Args: []string{"edge", "-c", config},
+		Env:  []string{"GOMAXPROCS=" + strconv.Itoa(b.settings.Workers)},
+	})
 }
 
 // startGrayfed starts an etcd, one edge on it with the given routes, and
@@ -58,15 +109,13 @@ func (b *bench) startGrayfed(ctx context.Context, accessLog bool, routes []grayf
 	}
 	ports := j.spare
 	edge := grayfedEdge{
-		job: j, DataDir: filepath.Join(j.Dir, "data"), Documents: filepath.Join(j.Dir, "documents.yaml"),
-		Etcd: ports[0], Admin: ports[2], Gossip: ports[3],
+		place: benchPlace(), DataDir: filepath.Join(j.Dir, "data"), Documents: filepath.Join(j.Dir, "documents.yaml"),
+		Listen: j.Listen, Etcd: ports[0], Admin: ports[2], Gossip: ports[3], AccessLog: accessLog,
 	}
 	config := filepath.Join(j.Dir, "edge.yaml")
 	if err := errors.Join(
 		renderTo(config, "grayfed-edge.yaml.tmpl", edge),
-		renderTo(edge.Documents, "grayfed-documents.yaml.tmpl", map[string]any{
-			"Service": benchService, "Stable": stableRelease, "Tag": canaryRelease, "Routes": routes,
-		}),
+		renderTo(edge.Documents, "grayfed-documents.yaml.tmpl", releaseDocuments(routes)),
 	); err != nil {
 		return nil, err
 	}
@@ -85,23 +134,12 @@ func (b *bench) startGrayfed(ctx context.Context, accessLog bool, routes []grayf
 		}
 	}()
 
-	binary := b.programs[peerGrayfed]
-	etcd, err := start(command{
-		Name: "etcd", Path: binary, Dir: j.Dir, Death: syscall.SIGKILL,
-		Args: etcdArgs(filepath.Join(j.Dir, "etcd"), ports[0], ports[1]),
-	})
+	etcd, err := b.startEtcd(ctx, j.Dir, ports[0], ports[1])
 	if err != nil {
 		return nil, err
 	}
 	stops = append(stops, etcd.end)
-	if err := waitFor(ctx, grayfedReady, etcd, func() error { return dial(ports[0]) }); err != nil {
-		return nil, err
-	}
-	gateway, err := start(command{
-		Name: peerGrayfed, Path: binary, Dir: j.Dir, Death: syscall.SIGTERM,
-		Args: []string{"edge", "-c", config},
-		Env:  []string{"GOMAXPROCS=" + strconv.Itoa(j.Workers)},
-	})
+	gateway, err := b.startEdge(peerGrayfed, j.Dir, config)
 	if err != nil {
 		return nil, err
 	}
@@ -129,41 +167,47 @@ type registrar struct {
 	client *http.Client
 }
 
-func (r *registrar) call(ctx context.Context, method string, instance *backend, suffix string, body []byte) error {
+// call asks for one instance; suffix comes behind its path.
+func (r *registrar) call(ctx context.Context, method, service, id, suffix string, body []byte) error {
 	target := url.URL{Scheme: "http", Host: r.admin.String(),
-		Path: "/v1/services/" + benchService + "/instances/" + instance.name + suffix}
+		Path: "/v1/services/" + service + "/instances/" + id + suffix}
 	request, err := http.NewRequestWithContext(ctx, method, target.String(), bytes.NewReader(body))
 	if err != nil {
-		return fmt.Errorf("register origins: %w", err)
+		return fmt.Errorf("register an instance: %w", err)
 	}
 	request.Header.Set("Content-Type", "application/json")
 	response, err := r.client.Do(request)
 	if err != nil {
-		return fmt.Errorf("register origins: %w", err)
+		return fmt.Errorf("register an instance: %w", err)
 	}
 	defer func() { _ = response.Body.Close() }() // it was read as far as wanted
 	answer, err := io.ReadAll(io.LimitReader(response.Body, 4<<10))
 	if err != nil {
-		return fmt.Errorf("register origins: read the answer: %w", err)
+		return fmt.Errorf("register an instance: read the answer: %w", err)
 	}
 	if response.StatusCode/100 != 2 {
-		return fmt.Errorf("register origins: %s %s: %s: %s", method, target.Path, response.Status, bytes.TrimSpace(answer))
+		return fmt.Errorf("register an instance: %s %s: %s: %s", method, target.Path, response.Status, bytes.TrimSpace(answer))
 	}
 	return nil
 }
 
+func (r *registrar) put(ctx context.Context, service, id string, body registration) error {
+	body.Cluster = body.Zone
+	text, err := json.Marshal(body)
+	if err != nil {
+		return fmt.Errorf("register an instance: %w", err)
+	}
+	return r.call(ctx, http.MethodPut, service, id, "", text)
+}
+
+// register registers an origin of the comparison with the peers.
 func (r *registrar) register(ctx context.Context, instance *backend) error {
+	at := benchPlace()
 	version := stableRelease
 	if instance.name == "origin-"+canaryRelease {
 		version = canaryRelease
 	}
-	body, err := render("grayfed-instance.json.tmpl", map[string]any{
-		"Address": instance.addr.String(), "Version": version,
-	})
-	if err != nil {
-		return err
-	}
-	return r.call(ctx, http.MethodPut, instance, "", body)
+	return r.put(ctx, benchService, instance.name, registration{Zone: at.Zone, Region: at.Region, Address: instance.addr.String(), Version: version})
 }
 
 // keepAlive heartbeats the instances until the returned function is called. A
@@ -180,7 +224,7 @@ func (r *registrar) keepAlive(every time.Duration, instances ...*backend) (stop 
 				return
 			case <-ticker.C:
 				for _, instance := range instances {
-					_ = r.call(ctx, http.MethodPost, instance, "/heartbeat", nil)
+					_ = r.call(ctx, http.MethodPost, benchService, instance.name, "/heartbeat", nil)
 				}
 			}
 		}

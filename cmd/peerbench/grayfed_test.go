@@ -3,86 +3,16 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/http/httputil"
 	"net/netip"
-	"net/url"
 	"os"
-	"regexp"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 )
-
-// fakeEtcd listens where it is told to, and no more.
-func fakeEtcd(args []string) error {
-	listener, err := net.Listen("tcp", args[3])
-	if err != nil {
-		return err
-	}
-	for {
-		conn, err := listener.Accept()
-		if err != nil {
-			return err
-		}
-		_ = conn.Close()
-	}
-}
-
-// fakeEdge does as much of an edge's work as the benchmark checks for: it takes
-// registrations and forwards to the version that the tag asks for.
-func fakeEdge(args []string) error {
-	config, err := os.ReadFile(args[1])
-	if err != nil {
-		return err
-	}
-	addresses := regexp.MustCompile(`(?m)^  address: (\S+)$`).FindAllStringSubmatch(string(config), -1)
-	if len(addresses) != 2 {
-		return fmt.Errorf("%d addresses in edge.yaml", len(addresses))
-	}
-	log := strings.Contains(string(config), "access: true")
-	var lock sync.Mutex
-	backends := make(map[string]string) // by version
-	var id atomic.Int64
-	data := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
-		version := r.In.Header.Get(tagHeader)
-		if version != canaryRelease {
-			version = stableRelease
-		}
-		lock.Lock()
-		r.SetURL(&url.URL{Scheme: "http", Host: backends[version]})
-		lock.Unlock()
-		r.Out.Host = r.In.Host
-		r.SetXForwarded()
-		r.Out.Header.Set("X-Real-IP", "127.0.0.1")
-		r.Out.Header.Set("X-Request-ID", fmt.Sprintf("%016d", id.Add(1)))
-		if log {
-			fmt.Println("{}")
-		}
-	}}
-	admin := http.NewServeMux()
-	admin.HandleFunc("PUT /v1/services/{service}/instances/{id}", func(w http.ResponseWriter, r *http.Request) {
-		var instance struct{ Address, Version string }
-		if err := json.NewDecoder(r.Body).Decode(&instance); err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
-		}
-		lock.Lock()
-		backends[instance.Version] = instance.Address
-		lock.Unlock()
-	})
-	ended := make(chan error, 2)
-	go func() { ended <- http.ListenAndServe(addresses[0][1], data) }()
-	go func() { ended <- http.ListenAndServe(addresses[1][1], admin) }()
-	return <-ended
-}
 
 // testBench is a bench with running origins and this binary as grayfed.
 func testBench(t *testing.T) *bench {

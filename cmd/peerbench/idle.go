@@ -22,6 +22,9 @@ const (
 	// idleSettle lets a proxy give back what serving the connections' first
 	// requests took, before its memory is read; it is not a limit.
 	idleSettle = 5 * time.Second
+	// Goals of grayfed's, in bytes.
+	idleEdgeGoal        = 40e6  // RssAnon of an edge that nobody is connected to
+	idleConnectionsGoal = 100e6 // RssAnon that the idle connections add
 )
 
 // idleRow is one proxy of mode idle.
@@ -56,7 +59,40 @@ func (b *bench) idle(ctx context.Context, r *report) error {
 			b.say("%s: %v", c.name, err)
 		}
 		r.Idle = append(r.Idle, row)
+		if c.peer == peerGrayfed && row.Fault == "" {
+			r.judged(fmt.Sprintf("%d idle connections, RssAnon more", row.Connections),
+				float64(row.After.Anonymous-row.Before.Anonymous)/1e6, idleConnectionsGoal/1e6, "MB")
+		}
 	}
+	if !b.settings.wants(peerGrayfed) {
+		return nil
+	}
+	return b.idleEdges(ctx, r)
+}
+
+// idleEdges measures the edges of a federation of three that nobody is
+// connected to.
+func (b *bench) idleEdges(ctx context.Context, r *report) (err error) {
+	b.say("a federation of %d edges, idle", len(threeZones()))
+	f, err := b.startFederation(ctx, threeZones(), releaseDocuments(plainRoutes()))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.end()) }()
+	f.client.CloseIdleConnections()
+	var most memory
+	for _, m := range f.edges {
+		used, err := b.settled(ctx, m.pid)
+		if err != nil {
+			return err
+		}
+		most.Anonymous, most.Resident = max(most.Anonymous, used.Anonymous), max(most.Resident, used.Resident)
+	}
+	if err := f.alive(); err != nil {
+		return err
+	}
+	r.judged("idle edge of three, RssAnon of the largest", float64(most.Anonymous)/1e6, idleEdgeGoal/1e6, "MB")
+	r.figure("idle edge of three, RSS of the largest", float64(most.Resident)/1e6, "MB")
 	return nil
 }
 

@@ -1,6 +1,7 @@
 // Command peerbench measures grayfed's edge beside nginx, HAProxy and Caddy on
 // this machine, each doing the same job on the same load, and prints what a
-// request costs with each of them.
+// request costs with each of them. Further modes measure what a federation of
+// such edges promises, beside its goals.
 //
 // It imports nothing of grayfed: every proxy, grayfed too, is a child process
 // with a generated configuration, so that what is measured is what a user runs.
@@ -34,12 +35,15 @@ func main() {
 	// lives as long as the process.
 	runtime.LockOSThread()
 
-	if len(os.Args) > 1 && os.Args[1] == originCommand {
-		if err := originMain(os.Args[2:], os.Stdout); err != nil {
-			fmt.Fprintln(os.Stderr, "peerbench origin:", err)
-			os.Exit(1)
+	if len(os.Args) > 1 {
+		backends := map[string]func([]string, io.Writer) error{originCommand: originMain, instanceCommand: instanceMain}
+		if serve := backends[os.Args[1]]; serve != nil {
+			if err := serve(os.Args[2:], os.Stdout); err != nil {
+				fmt.Fprintf(os.Stderr, "peerbench %s: %v\n", os.Args[1], err)
+				os.Exit(1)
+			}
+			return
 		}
-		return
 	}
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -69,8 +73,14 @@ type settings struct {
 	Bucket      int           `json:"bucket"`
 	Idle        int           `json:"idle_connections"`
 	Grayfed     string        `json:"grayfed"`
-	Output      string        `json:"-"`
-	Keep        bool          `json:"-"`
+
+	Registrations    int `json:"registrations"`
+	RegistrationRate int `json:"registration_rate"`
+	Rate             int `json:"rate"`
+	Instances        int `json:"instances"`
+
+	Output string `json:"-"`
+	Keep   bool   `json:"-"`
 }
 
 func parseSettings(args []string, stderr io.Writer) (settings, error) {
@@ -78,15 +88,19 @@ func parseSettings(args []string, stderr io.Writer) (settings, error) {
 	var connections, only string
 	flags := flag.NewFlagSet("peerbench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.StringVar(&s.Mode, "mode", "load", "what to measure: load (cost per request beside the peers), idle (memory of idle connections), routes (cost of many routes)")
-	flags.IntVar(&s.Rounds, "rounds", 5, "measured rounds; each goes once over all rows, and the median is shown")
-	flags.DurationVar(&s.Duration, "duration", 4*time.Second, "length of one measurement, whole seconds")
+	flags.StringVar(&s.Mode, "mode", "load", "what to measure: load (cost per request beside the peers), routes (cost of many routes), idle (memory of idle connections and edges), register (time until all edges serve a new instance), kill (death of a zone's canaries under load), instances (starts and memory with very many)")
+	flags.IntVar(&s.Rounds, "rounds", 5, "measured rounds; in modes kill and instances kills and starts of each kind")
+	flags.DurationVar(&s.Duration, "duration", 4*time.Second, "length of one measurement, whole seconds; 10s for mode kill unless given")
 	flags.DurationVar(&s.Warmup, "warmup", time.Second, "load before each measurement, whole seconds, 0 for none")
 	flags.StringVar(&connections, "connections", "", "connection counts, comma separated (default 64,512 for load, 64 for routes)")
 	flags.StringVar(&only, "only", "", "measure only these, comma separated: "+strings.Join(peerNames(), ", "))
 	flags.IntVar(&s.Workers, "workers", 2, "worker processes or threads of each proxy")
 	flags.IntVar(&s.Bucket, "bucket", 100, "mode routes: most routes that share one literal path prefix")
 	flags.IntVar(&s.Idle, "idle", 10000, "mode idle: keep-alive connections to hold open")
+	flags.IntVar(&s.Registrations, "registrations", 1000, "mode register: registrations at each edge")
+	flags.IntVar(&s.RegistrationRate, "registration-rate", 100, "mode register: registrations a second")
+	flags.IntVar(&s.Rate, "rate", 2000, "mode kill: requests a second")
+	flags.IntVar(&s.Instances, "instances", 100000, "mode instances: instances to register")
 	flags.StringVar(&s.Grayfed, "grayfed", "bin/grayfed", "the grayfed binary to measure")
 	flags.StringVar(&s.Output, "o", "table", "output: table or json")
 	flags.BoolVar(&s.Keep, "keep", false, "keep the folder with generated configurations and logs, and say where it is")
@@ -95,6 +109,11 @@ func parseSettings(args []string, stderr io.Writer) (settings, error) {
 	}
 	if flags.NArg() > 0 {
 		return settings{}, fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	}
+	given := make(map[string]bool)
+	flags.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	if s.Mode == modeKill && !given["duration"] {
+		s.Duration = 10 * time.Second
 	}
 	if connections == "" {
 		connections = "64,512"
@@ -123,8 +142,8 @@ func parseSettings(args []string, stderr io.Writer) (settings, error) {
 
 func (s settings) validate() error {
 	switch {
-	case !slices.Contains([]string{modeLoad, modeIdle, modeRoutes}, s.Mode):
-		return fmt.Errorf("-mode %q: want %s, %s or %s", s.Mode, modeLoad, modeIdle, modeRoutes)
+	case !slices.Contains(modes(), s.Mode):
+		return fmt.Errorf("-mode %q: want one of %s", s.Mode, strings.Join(modes(), ", "))
 	case s.Rounds < 1 || s.Rounds > 100:
 		return fmt.Errorf("-rounds %d: want 1 to 100", s.Rounds)
 	case s.Duration < time.Second || s.Duration > 10*time.Minute || s.Duration%time.Second != 0:
@@ -137,6 +156,14 @@ func (s settings) validate() error {
 		return fmt.Errorf("-bucket %d: want 1 to 10000", s.Bucket)
 	case s.Idle < 1 || s.Idle > 30000:
 		return fmt.Errorf("-idle %d: want 1 to 30000", s.Idle)
+	case s.Registrations < 1 || s.Registrations > 20000:
+		return fmt.Errorf("-registrations %d: want 1 to 20000", s.Registrations)
+	case s.RegistrationRate < 1 || s.RegistrationRate > 10000:
+		return fmt.Errorf("-registration-rate %d: want 1 to 10000", s.RegistrationRate)
+	case s.Rate < 1 || s.Rate > 50000:
+		return fmt.Errorf("-rate %d: want 1 to 50000", s.Rate)
+	case s.Instances < instanceServices || s.Instances > 1000000:
+		return fmt.Errorf("-instances %d: want %d to 1000000", s.Instances, instanceServices)
 	case s.Output != "table" && s.Output != "json":
 		return fmt.Errorf("-o %q: want table or json", s.Output)
 	}
@@ -165,7 +192,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return fmt.Errorf("write the report: %w", err)
 	}
 	if n := result.invalid(); n > 0 {
-		return fmt.Errorf("%d of the rows are invalid: their reasons are in the report", n)
+		return fmt.Errorf("%d of the measurements are invalid: their reasons are in the report", n)
 	}
 	return nil
 }

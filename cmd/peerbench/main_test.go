@@ -17,9 +17,10 @@ import (
 // a stand-in for grayfed.
 func TestMain(m *testing.M) {
 	commands := map[string]func([]string) error{
-		originCommand: func(args []string) error { return originMain(args, os.Stdout) },
-		"dev-etcd":    fakeEtcd,
-		"edge":        fakeEdge,
+		originCommand:   func(args []string) error { return originMain(args, os.Stdout) },
+		instanceCommand: func(args []string) error { return instanceMain(args, os.Stdout) },
+		"dev-etcd":      fakeEtcd,
+		"edge":          fakeEdge,
 	}
 	if len(os.Args) > 1 && commands[os.Args[1]] != nil {
 		if err := commands[os.Args[1]](os.Args[2:]); err != nil {
@@ -52,6 +53,11 @@ func TestSettings(t *testing.T) {
 	if s, err = parseSettings([]string{"-mode", "routes"}, &bytes.Buffer{}); err != nil || !slices.Equal(s.Connections, []int{64}) {
 		t.Errorf("connections of mode routes: %v, %v", s.Connections, err)
 	}
+	for args, want := range map[string]time.Duration{"-mode kill": 10 * time.Second, "-mode kill -duration 4s": 4 * time.Second, "-mode load": 4 * time.Second} {
+		if s, err = parseSettings(strings.Fields(args), &bytes.Buffer{}); err != nil || s.Duration != want {
+			t.Errorf("%s lasts %v, %v; want %v", args, s.Duration, err, want)
+		}
+	}
 }
 
 func TestSettingsRefused(t *testing.T) {
@@ -59,6 +65,7 @@ func TestSettingsRefused(t *testing.T) {
 		"-mode fast", "-rounds 0", "-rounds 101", "-duration 1500ms", "-duration 0s", "-duration 11m",
 		"-warmup 2m", "-warmup -1s", "-connections 1", "-connections 64,,512", "-connections 5000",
 		"-connections many", "-only nginx,apache", "-workers 0", "-bucket 0", "-idle 40000", "-o xml", "extra",
+		"-registrations 0", "-registration-rate 0", "-rate 0", "-instances 9",
 	} {
 		if _, err := parseSettings(strings.Fields(args), &bytes.Buffer{}); err == nil {
 			t.Errorf("%q was accepted", args)
@@ -77,6 +84,9 @@ func TestNeededPrograms(t *testing.T) {
 		{modeIdle, nil, []string{"nginx", "grayfed"}},
 		{modeIdle, []string{"nginx"}, []string{"nginx"}},
 		{modeRoutes, nil, []string{"grayfed", "wrk"}},
+		{modeRegister, nil, []string{"grayfed"}},
+		{modeKill, nil, []string{"grayfed"}},
+		{modeInstances, nil, []string{"grayfed"}},
 	} {
 		if got := neededPrograms(settings{Mode: c.mode, Only: c.only}); !slices.Equal(got, c.want) {
 			t.Errorf("mode %s with only %v needs %v, want %v", c.mode, c.only, got, c.want)

@@ -18,6 +18,11 @@ type report struct {
 	Machine  machine   `json:"machine"`
 	Rows     []row     `json:"rows,omitempty"`
 	Idle     []idleRow `json:"idle,omitempty"`
+	Kills    []killRow `json:"kills,omitempty"`
+	Spreads  []spread  `json:"spreads,omitempty"`
+	Figures  []figure  `json:"figures,omitempty"`
+	Faults   []string  `json:"faults,omitempty"` // any makes the figures invalid
+	Notes    []string  `json:"notes,omitempty"`
 }
 
 // row is one contestant at one number of connections: medians over its rounds.
@@ -98,9 +103,10 @@ func median(values []float64) float64 {
 	return (sorted[middle-1] + sorted[middle]) / 2
 }
 
-// invalid counts the rows whose figures must not be used.
+// invalid counts the rows whose figures must not be used, and the reasons why
+// those of the whole run must not.
 func (r *report) invalid() int {
-	n := 0
+	n := len(r.Faults)
 	for _, row := range r.Rows {
 		if len(row.Faults) > 0 {
 			n++
@@ -127,11 +133,15 @@ func (r *report) write(w io.Writer, format string) error {
 func (r *report) text() string {
 	var out strings.Builder
 	switch r.Mode {
+	case modeLoad, modeRoutes:
+		r.loadText(&out)
 	case modeIdle:
 		r.idleText(&out)
 	default:
-		r.loadText(&out)
+		r.killText(&out)
+		r.spreadText(&out)
 	}
+	r.figuresText(&out)
 	out.WriteString("\n")
 	fmt.Fprintf(&out, "machine   %d processors, %s, %s, load %s before the run\n",
 		r.Machine.Processors, r.Machine.Model, r.Machine.Kernel, r.Machine.LoadAvg)

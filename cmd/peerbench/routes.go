@@ -20,8 +20,9 @@ func manyRoutes(n, bucket int) []grayfedRoute {
 	routes := make([]grayfedRoute, n)
 	for i := range routes {
 		routes[i] = grayfedRoute{
-			Name: fmt.Sprintf("r%05d", i),
-			Path: fmt.Sprintf("/api/b%04d/{id:[0-9]+}/r%05d", i/bucket, i),
+			Name:    fmt.Sprintf("r%05d", i),
+			Path:    fmt.Sprintf("/api/b%04d/{id:[0-9]+}/r%05d", i/bucket, i),
+			Service: benchService,
 		}
 	}
 	return routes

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -29,9 +28,11 @@ func testRender(t *testing.T, name string, data any) string {
 func TestProxyTemplates(t *testing.T) {
 	logging := testJob()
 	logging.AccessLog, logging.Root = "/tmp/run/access.log", true
-	edge := grayfedEdge{job: testJob(), DataDir: "/d", Documents: "/d.yaml", Admin: testJob().Stable, Etcd: testJob().Canary, Gossip: testJob().Canary}
+	edge := grayfedEdge{place: place{Zone: "az1", Region: "east"}, DataDir: "/d", Documents: "/d.yaml",
+		Listen: testJob().Listen, Admin: testJob().Stable, Etcd: testJob().Canary, Gossip: testJob().Canary}
 	edgeLogging := edge
-	edgeLogging.job = logging
+	edgeLogging.AccessLog = true
+	edgeLogging.Peers = []netip.AddrPort{testJob().Stable, testJob().Canary}
 	for _, c := range []struct {
 		name    string
 		data    any
@@ -42,8 +43,8 @@ func TestProxyTemplates(t *testing.T) {
 		{"nginx.conf.tmpl", logging, []string{"log_format", "access_log /tmp/run/access.log", "user root root;"}, []string{"access_log off"}},
 		{"haproxy.cfg.tmpl", testJob(), []string{"nbthread 2\n", "bind 127.0.0.1:20001 ", "-m str v2-beta", "server canary 127.0.0.1:20003 "}, nil},
 		{"Caddyfile.tmpl", testJob(), []string{"http://:20001 {", "x-release-tag v2-beta", "@canary 127.0.0.1:20003"}, nil},
-		{"grayfed-edge.yaml.tmpl", edge, []string{"address: 127.0.0.1:20001\n", "access: false\n"}, []string{"access: true"}},
-		{"grayfed-edge.yaml.tmpl", edgeLogging, []string{"access: true\n"}, []string{"access: false"}},
+		{"grayfed-edge.yaml.tmpl", edge, []string{"address: 127.0.0.1:20001\n", "access: false\n", "id: az1-edge\n", "region: east\n", "peers: []\n"}, []string{"access: true"}},
+		{"grayfed-edge.yaml.tmpl", edgeLogging, []string{"access: true\n", `peers: ["127.0.0.1:20002", "127.0.0.1:20003"]`}, []string{"access: false"}},
 	} {
 		text := testRender(t, c.name, c.data)
 		for _, want := range c.with {
@@ -65,8 +66,7 @@ func TestProxyTemplates(t *testing.T) {
 }
 
 func TestGrayfedDocuments(t *testing.T) {
-	text := testRender(t, "grayfed-documents.yaml.tmpl", map[string]any{
-		"Service": benchService, "Stable": stableRelease, "Tag": canaryRelease, "Routes": manyRoutes(250, 100)})
+	text := testRender(t, "grayfed-documents.yaml.tmpl", releaseDocuments(manyRoutes(250, 100)))
 	if n := strings.Count(text, "kind: Route\n"); n != 250 {
 		t.Errorf("%d routes, want 250", n)
 	}
@@ -75,15 +75,14 @@ func TestGrayfedDocuments(t *testing.T) {
 			t.Errorf("documents lack %q", want)
 		}
 	}
-	instance := testRender(t, "grayfed-instance.json.tmpl", map[string]any{"Address": "127.0.0.1:1", "Version": canaryRelease})
-	var fields map[string]any
-	if err := json.Unmarshal([]byte(instance), &fields); err != nil || fields["version"] != canaryRelease {
-		t.Errorf("instance %s: %v", instance, err)
+	alone := testRender(t, "grayfed-documents.yaml.tmpl", grayfedDocuments{Routes: []grayfedRoute{{Name: "s7", Path: "/s7/**", Service: "s7"}}})
+	if strings.Contains(alone, "kind: Service") || !strings.HasPrefix(alone, "apiVersion:") || !strings.Contains(alone, "upstream: s7\n") {
+		t.Errorf("documents of routes alone:\n%s", alone)
 	}
 }
 
 func TestMissingTemplateKeyIsAnError(t *testing.T) {
-	if _, err := render("grayfed-instance.json.tmpl", map[string]any{"Address": "127.0.0.1:1"}); err == nil {
+	if _, err := render("mixed.lua.tmpl", map[string]any{"Host": loadHost}); err == nil {
 		t.Error("a template was filled without one of its values")
 	}
 	if _, err := render("absent.tmpl", nil); err == nil {
