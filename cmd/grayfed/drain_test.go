@@ -13,9 +13,11 @@ func TestDrain(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	want := []string{"POST /v1/services/user-service/instances/az1-v1/drain", "POST /v1/services/user-service/instances/az2-v1/drain"}
-	if !slices.Equal(edge.calls, want) {
-		t.Errorf("calls are %v", edge.calls)
-	}
+	edge.locked(func() {
+		if !slices.Equal(edge.calls, want) {
+			t.Errorf("calls are %v", edge.calls)
+		}
+	})
 	for _, as := range []string{"json", "yaml"} {
 		got = grayfed(t, "drain", "user-service/az1-v1", "--edge", edge.URL, "-o", as)
 		if got.code != 0 {

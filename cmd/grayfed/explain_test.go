@@ -21,9 +21,11 @@ func TestExplain(t *testing.T) {
 			Method: "POST", Host: "api.example.com", Path: "/api/v1/users/42", Query: "lang=en", Tag: "v2-beta", ClientIP: "10.0.0.9",
 			Headers: map[string]string{"x-tenant": "acme", "x-empty": ""},
 		}
-		if !reflect.DeepEqual(edge.asked, want) {
-			t.Errorf("asked %+v", edge.asked)
-		}
+		edge.locked(func() {
+			if !reflect.DeepEqual(edge.asked, want) {
+				t.Errorf("asked %+v", edge.asked)
+			}
+		})
 	}
 }
 
@@ -39,7 +41,9 @@ func TestExplainWhatGoesNowhere(t *testing.T) {
 		api.OutcomeUnavailable:      {503, "is answered 503: no rung has a usable instance"},
 		"of-a-later-version":        {418, "of-a-later-version (418)"},
 	} {
-		edge.explains = api.Explanation{Outcome: outcome, Status: c.status, Detail: "the detail", Reason: "the-reason"}
+		edge.locked(func() {
+			edge.explains = api.Explanation{Outcome: outcome, Status: c.status, Detail: "the detail", Reason: "the-reason"}
+		})
 		got := grayfed(t, "explain", "/x", "--edge", edge.URL)
 		if got.code != 0 {
 			t.Errorf("%s: exit code %d: %s", outcome, got.code, got.stderr)

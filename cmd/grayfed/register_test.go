@@ -278,9 +278,11 @@ func TestRegisterNeedsAProgramThatServes(t *testing.T) {
 	r.ends(3)
 	gone(t, pid)
 
-	if len(edge.calls) > 0 {
-		t.Errorf("the edge was told: %v", edge.calls)
-	}
+	edge.locked(func() {
+		if len(edge.calls) > 0 {
+			t.Errorf("the edge was told: %v", edge.calls)
+		}
+	})
 }
 
 // TestRegisterRefused: a program that no edge will take does not go on as if it

@@ -133,6 +133,13 @@ func (s *standIn) write(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// locked looks at, or changes, what handlers share.
+func (s *standIn) locked(do func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	do()
+}
+
 func (s *standIn) registered() map[string]api.Registration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
