@@ -44,8 +44,8 @@ func (c *cancellation) Cause() error {
 }
 
 // Await registers what a cancellation interrupts from now on; nil
-// unregisters, after which w is not interrupted any more. When the exchange is cancelled already it registers nothing
-// and returns the cause.
+// unregisters, after which nothing is interrupted any more. When the exchange
+// is cancelled already it registers nothing and returns the cause.
 func (c *cancellation) Await(w Interrupter) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

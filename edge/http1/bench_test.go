@@ -211,7 +211,7 @@ func dialRaw(b *testing.B, address string) int {
 	if err != nil {
 		b.Fatal(err)
 	}
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -282,7 +282,7 @@ func serveBytes(t *testing.T, engine *Engine, data, pieces []byte) (seen []strin
 // socketPair is two ends of a connection that costs no port.
 func socketPair(t *testing.T) (a, b *net.UnixConn) {
 	t.Helper()
-	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -129,11 +129,19 @@ func answering(response string) func(o *origin, nc net.Conn) {
 // eventually waits for something another goroutine does.
 func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
+	if !happens(holds) {
+		t.Fatalf("never: %s", what)
+	}
+}
+
+// happens is eventually for goroutines that may not end a test.
+func happens(holds func() bool) bool {
 	for end := time.Now().Add(10 * time.Second); !holds(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("never: %s", what)
+			return false
 		}
 	}
+	return true
 }
 
 const plainOK = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

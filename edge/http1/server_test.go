@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -118,10 +119,17 @@ func TestKeepAlive(t *testing.T) {
 
 func TestExpectContinue(t *testing.T) {
 	const expecting = "POST /e HTTP/1.1\r\nHost: a.test\r\nExpect: 100-Continue\r\nContent-Length: 5\r\n\r\n"
+	pulls := make(chan struct{})
 	rig := newRig(t, Options{Handler: handlerFunc(func(x *exchange.Exchange) {
-		if x.Request.Path == "/refused" {
+		switch x.Request.Path {
+		case "/refused":
 			respondWith(x, 413, "no")
 			return
+		case "/twice":
+			if _, err := x.Request.Body.Next(); err != nil {
+				t.Error(err)
+			}
+			pulls <- struct{}{}
 		}
 		echo(x)
 	})})
@@ -142,6 +150,15 @@ func TestExpectContinue(t *testing.T) {
 			t.Errorf("%+v", response)
 		}
 	}
+	c.send(strings.Replace(expecting, "/e", "/twice", 1)) // is asked once, however often the body is pulled
+	read(c, "HTTP/1.1 100 Continue\r\n\r\n")
+	c.send("he")
+	<-pulls
+	time.Sleep(time.Millisecond) // for what must not happen
+	c.send("llo")
+	read(c, "HTTP/1.1 200")
+	_ = c.Close()
+	c = rig.dial()
 	c.send(expecting + "hello") // does not wait, gets no 100
 	read(c, "HTTP/1.1 200")
 	_ = c.Close()
@@ -256,42 +273,109 @@ func endless(o *origin, nc net.Conn) {
 	}
 }
 
-// TestOldDeadlinesEndNothing: a wait that is over leaves its deadline behind.
-// Once that has passed, while nobody waits, it must not end the next wait.
-func TestOldDeadlinesEndNothing(t *testing.T) {
+// TestOldIdleDeadlineEndsNothing: a wait that is over leaves its deadline
+// behind. Once that has passed, while nobody waits, it must not end the next
+// wait.
+func TestOldIdleDeadlineEndsNothing(t *testing.T) {
 	t.Parallel()
 	const short = 200 * time.Millisecond
 	hold := make(chan struct{})
-	rig := newRig(t, Options{BodyTimeout: short, IdleTimeout: short, WriteTimeout: short, Handler: handlerFunc(func(x *exchange.Exchange) {
-		if x.Request.Body != nil {
-			if _, err := x.Request.Body.Next(); err != nil {
-				t.Error(err)
-			}
+	rig := newRig(t, Options{IdleTimeout: short, Handler: handlerFunc(func(x *exchange.Exchange) {
+		if x.Request.Path == "/held" {
 			<-hold
 		}
 		echo(x)
 	})})
-	passed := func() {
-		from := rig.engine.now.Load()
-		eventually(t, "the deadlines pass", func() bool { return rig.engine.now.Load() > from+int64(2*short+3*sweepTick) })
-	}
 	c := rig.dial()
 	c.send(get + "\r\n")
 	c.receive(http.MethodGet)
-	// The wait for this request and the one for its body leave theirs.
-	c.send("POST /p HTTP/1.1\r\nHost: a.test\r\nContent-Length: 10\r\n\r\n")
-	time.Sleep(time.Millisecond) // so that the body is waited for
-	c.send("hello")
-	passed()
+	conn := rig.server.all()[0]
+	eventually(t, "the connection waits for a request", func() bool { return conn.phase.Load() == phaseIdle })
+	c.send("GET /held HTTP/1.1\r\nHost: a.test\r\n\r\n")
+	eventually(t, "the sweeper ends the wait that is over", func() bool { return conn.readUntil.Load() == expired })
 	close(hold)
-	time.Sleep(time.Millisecond)
-	c.send("world")
-	if response := c.receive(http.MethodPost); response.body != "POST /p world" || response.closes {
+	if response := c.receive(http.MethodGet); response.body != "GET /held " || response.closes {
 		t.Errorf("%+v", response)
 	}
 	c.send(get + "\r\n")
 	if response := c.receive(http.MethodGet); response.status != 200 {
 		t.Errorf("%+v", response)
+	}
+}
+
+// TestOldReadDeadlineEndsNothing is the same of a read, as of bodies.
+func TestOldReadDeadlineEndsNothing(t *testing.T) {
+	t.Parallel()
+	const short = 200 * time.Millisecond
+	client, server := tcpPair(t)
+	engine := newTestEngine(t)
+	s := new(sock)
+	s.init(server, engine)
+	engine.add(s)
+	defer engine.remove(s)
+	buf := make([]byte, 1)
+	sent := make(chan error, 1)
+	go func() {
+		if !happens(func() bool { return s.readUntil.Load() != 0 }) {
+			t.Error("the read does not wait")
+		}
+		_, err := client.Write([]byte("x"))
+		sent <- err
+	}()
+	if n, err := s.read(buf, engine.until(short)); n != 1 || err != nil {
+		t.Fatalf("read %d, %v", n, err)
+	}
+	if err := <-sent; err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the sweeper ends the wait that is over", func() bool { return s.readUntil.Load() == expired })
+	if _, err := client.Write([]byte("y")); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := s.read(buf, engine.until(short)); n != 1 || err != nil {
+		t.Errorf("a later read: %d, %v", n, err)
+	}
+	if _, err := s.read(buf, engine.until(short)); !errors.Is(err, errTimeout) {
+		t.Errorf("a read of what does not come: %v", err)
+	}
+	if _, err := client.Write([]byte("z")); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := s.read(buf, engine.until(short)); n != 1 || err != nil {
+		t.Errorf("a read after one that timed out: %d, %v", n, err)
+	}
+}
+
+// TestInterruptionCannotBeMissed interrupts a read while wake-ups that mean
+// nothing arrive.
+func TestInterruptionCannotBeMissed(t *testing.T) {
+	engine := newTestEngine(t)
+	for range 200 {
+		_, server := tcpPair(t)
+		s := new(sock)
+		s.init(server, engine)
+		ended := make(chan error, 1)
+		go func() {
+			_, err := s.read(make([]byte, 1), 0)
+			ended <- err
+		}()
+		var waking sync.WaitGroup
+		for range 2 {
+			waking.Go(func() {
+				for range 20 {
+					s.wakeReader()
+				}
+			})
+		}
+		s.interrupt()
+		waking.Wait()
+		if err := <-ended; !errors.Is(err, errInterrupted) {
+			t.Fatalf("read ended with %v", err)
+		}
+		if _, err := s.read(make([]byte, 1), 0); !errors.Is(err, errInterrupted) {
+			t.Fatalf("a later read ended with %v", err)
+		}
+		_ = server.Close()
 	}
 }
 
@@ -309,7 +393,9 @@ func TestOldWriteDeadlinesEndNothing(t *testing.T) {
 	const size = 16 << 20 // more than any socket's buffer
 	read := make(chan error, 1)
 	go func() {
-		eventually(t, "the write waits", func() bool { return s.writeUntil.Load() != 0 })
+		if !happens(func() bool { return s.writeUntil.Load() != 0 }) {
+			t.Error("the write does not wait")
+		}
 		_, err := io.CopyN(io.Discard, client, size)
 		read <- err
 	}()
@@ -391,6 +477,29 @@ func TestUnreadBodies(t *testing.T) {
 	}
 }
 
+// TestUnreadBytesDoNotResetTheAnswer: an answer that ends a connection
+// survives what the client has sent on and nobody will read.
+func TestUnreadBytesDoNotResetTheAnswer(t *testing.T) {
+	rest := strings.Repeat("x", 200_000)
+	for name, request := range map[string]string{
+		"an answer before the body": "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 200000\r\n\r\n" + rest,
+		"more behind the last":      get + "Connection: close\r\n\r\n" + rest,
+		"more behind a refusal":     "GET / HTTP/1.1\r\n\r\n" + rest,
+	} {
+		rig := newRig(t, Options{Handler: handlerFunc(func(x *exchange.Exchange) { respondWith(x, 400, "no") })})
+		c := rig.dial()
+		c.send(request)
+		if err := c.Conn.(*net.TCPConn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the server is done with it", func() bool { return rig.server.Stats().Ended == 1 })
+		if response, err := c.tryReceive(http.MethodPost); err != nil || response.status != 400 {
+			t.Errorf("%s: %+v, %v", name, response, err)
+		}
+		c.ended() // and not reset
+	}
+}
+
 func TestDrain(t *testing.T) {
 	hold, serving := make(chan struct{}), make(chan struct{})
 	rig := newRig(t, Options{Handler: handlerFunc(func(x *exchange.Exchange) {
@@ -449,9 +558,12 @@ func TestDrainCutsWhatLasts(t *testing.T) {
 	if stats := transport.Stats(); stats.Open != 0 {
 		t.Errorf("%+v", stats)
 	}
-	late := rig.dial()
-	if rest, _ := io.ReadAll(late); len(rest) != 0 {
-		t.Errorf("a connection after the end got %q", rest)
+	for range 20 {
+		late := rig.dial()
+		_, _ = io.WriteString(late.Conn, get+"\r\n") // it may be closed already
+		if rest, _ := io.ReadAll(late); len(rest) != 0 {
+			t.Fatalf("a connection after the end got %q", rest)
+		}
 	}
 }
 

@@ -68,7 +68,7 @@ func TestMalformedResponses(t *testing.T) {
 		"large head":                ok + "A: " + strings.Repeat("b", 20<<10) + "\r\nContent-Length: 2\r\n\r\nok",
 		"many fields":               ok + strings.Repeat("A: b\r\n", 200) + "\r\n",
 		"switch nobody asked for":   "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
-		"interim responses only":    strings.Repeat("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n", maxInterim+1),
+		"interim responses only":    strings.Repeat("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n", maxInterim+1) + plainOK,
 		"end within the status":     "HTTP/1.1 2",
 		"end within the head":       ok + "Content-Length: 2\r\n",
 		"end after interim":         "HTTP/1.1 100 Continue\r\n\r\n",
@@ -476,9 +476,13 @@ func TestTimeoutsOfEndpoints(t *testing.T) {
 			_, _ = io.WriteString(nc, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhe")
 		case strings.HasPrefix(head, "GET /interim"):
 			_, _ = io.WriteString(nc, "HTTP/1.1 103 Early Hints\r\n\r\n")
-		case strings.HasPrefix(head, "POST /slow"), strings.HasPrefix(head, "POST /late"):
+		case strings.HasPrefix(head, "POST /"):
 			o.readUntil(nc, "0\r\n\r\n")
-			if strings.HasPrefix(head, "POST /slow") {
+			if strings.HasPrefix(head, "POST /hints") { // within the bound, which counts from here
+				_, _ = io.WriteString(nc, "HTTP/1.1 103 Early Hints\r\n\r\n")
+				time.Sleep(2 * short / 3)
+			}
+			if !strings.HasPrefix(head, "POST /late") {
 				_, _ = io.WriteString(nc, plainOK)
 			}
 		}
@@ -496,6 +500,7 @@ func TestTimeoutsOfEndpoints(t *testing.T) {
 		{"/stalls", "GET", exchange.Timeouts{Head: short, Idle: short}, false, exchange.PhaseReceive},
 		{"/stalls", "GET", exchange.Timeouts{}, true, exchange.PhaseReceive},
 		{"/slow", "POST", exchange.Timeouts{Head: short}, false, exchange.PhaseUnknown},
+		{"/hints", "POST", exchange.Timeouts{Head: short}, false, exchange.PhaseUnknown},
 		{"/late", "POST", exchange.Timeouts{Head: short}, false, exchange.PhaseAwait},
 	} {
 		t.Run(test.method+test.path+fmt.Sprint(test.timeouts), func(t *testing.T) {
@@ -608,7 +613,7 @@ func TestCancel(t *testing.T) {
 		} else {
 			before := origin.bytes.Load()
 			go func() {
-				eventually(t, "the endpoint has it", func() bool { return origin.bytes.Load() > before })
+				happens(func() bool { return origin.bytes.Load() > before })
 				x.Cancel(exchange.ErrZoneLost)
 			}()
 		}
