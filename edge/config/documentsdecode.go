@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -182,7 +183,7 @@ func (s *draft) document(d *decoder, n *yaml.Node, field string) {
 }
 
 func (s *draft) spec(d *decoder, o *object, kind Kind, name string, named *yaml.Node, prefix string) {
-	nameField := join(prefix[:len(prefix)-len("spec")], "metadata.name")
+	nameField := join(strings.TrimSuffix(strings.TrimSuffix(prefix, "spec"), "."), "metadata.name")
 	switch kind {
 	case KindRoute:
 		var r Route

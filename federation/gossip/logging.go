@@ -47,6 +47,10 @@ func (w *logWriter) Write(line []byte) (int, error) {
 	if level == slog.LevelWarn && rejects(text) {
 		w.counters.rejected.Add(1)
 	}
+	// memberlist closes its sockets before its loops have ended.
+	if strings.Contains(text, "use of closed network connection") {
+		level = slog.LevelDebug
+	}
 	if !w.log.Enabled(context.Background(), level) {
 		return n, nil
 	}
