@@ -231,9 +231,8 @@ func (r *Registry) useCache(l *listing, savedAt time.Time) {
 	now := time.Now()
 	next := newView(r.self)
 	next.revision = l.revision
-	var lamport uint64
 	for _, i := range l.instances {
-		lamport = max(lamport, i.Stamp.Lamport)
+		next.lamport = max(next.lamport, i.Stamp.Lamport)
 		next.put(i, now)
 	}
 	for _, e := range l.edges {
@@ -246,7 +245,7 @@ func (r *Registry) useCache(l *listing, savedAt time.Time) {
 	r.view = next
 	r.mu.Unlock()
 
-	r.opts.Clock.Witness(lamport)
+	r.opts.Clock.Witness(next.lamport)
 	r.reportBroken(l)
 	r.tellEdges(nil, next.edges)
 	r.opts.Sink.Replace(l.instances, l.revision)

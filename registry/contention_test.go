@@ -57,11 +57,11 @@ func TestConcurrentWritesHaveOneOrder(t *testing.T) {
 		t.Errorf("the last write %s says %s, written was %s", got.Stamp, got.Version, versions[got.Stamp])
 	}
 
-	order := c.events.shared("u1")
+	order := c.events.shared()
 	for _, n := range []*node{a, b} {
-		eventually(t, "all events are there", func() bool { return len(n.events.shared("u1")) == len(order) })
-		if !slices.Equal(n.events.shared("u1"), order) {
-			t.Errorf("%s saw\n%v\nc saw\n%v", n.self, n.events.shared("u1"), order)
+		eventually(t, "all events are there", func() bool { return len(n.events.shared()) == len(order) })
+		if !slices.Equal(n.events.shared(), order) {
+			t.Errorf("%s saw\n%v\nc saw\n%v", n.self, n.events.shared(), order)
 		}
 	}
 	history := c.events.of("u1")

@@ -223,9 +223,11 @@ func (r *Registry) replace(l *listing) {
 		next.edges[e.ID] = e
 	}
 	var events []Event
-	var lamport uint64
+	for _, t := range l.tombs {
+		next.lamport = max(next.lamport, t.tomb.Stamp.Lamport)
+	}
 	for _, i := range l.instances {
-		lamport = max(lamport, i.Stamp.Lamport)
+		next.lamport = max(next.lamport, i.Stamp.Lamport)
 		old := before.instances[i.Key]
 		next.instances[i.Key] = i
 		next.count(i, 1)
@@ -252,10 +254,7 @@ func (r *Registry) replace(l *listing) {
 	r.view = next
 	r.mu.Unlock()
 
-	for _, t := range l.tombs {
-		lamport = max(lamport, t.tomb.Stamp.Lamport)
-	}
-	r.opts.Clock.Witness(lamport)
+	r.opts.Clock.Witness(next.lamport)
 	r.reportBroken(l)
 	r.tellEdges(before.edges, next.edges)
 	r.opts.Sink.Replace(l.instances, l.revision)

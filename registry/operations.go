@@ -43,7 +43,7 @@ func (r *Registry) Register(ctx context.Context, i federation.Instance, opts Put
 	err := r.lease.waitHeld(call)
 	var stored record
 	if err != nil {
-		err = unavailable(ctx, "register "+i.Key.String(), err)
+		err = unavailable(ctx, "register "+i.String(), err)
 	} else {
 		stored, err = r.perform(call, i.Key, write{
 			action: "register", actor: opts.Actor, replaces: true,

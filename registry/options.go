@@ -53,7 +53,8 @@ type Options struct {
 	// before an instance whose owner is gone is adopted unasked; without it,
 	// adoption waits for a heartbeat or a registration. It must obey ctx.
 	Probe func(ctx context.Context, i *federation.Instance) bool
-	// OnEvent is told what became of instances. It must not block.
+	// OnEvent is told what became of instances, from several goroutines. It
+	// must not block.
 	OnEvent func(Event)
 	// CachePath is the file of the last good snapshot; "": none is kept.
 	CachePath string

@@ -36,7 +36,7 @@ func TestMetrics(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	reg := prometheus.NewRegistry()
-	a := r.start("a", "az1", "east", func(o *Options) { o.Registerer = reg })
+	a := r.start("a", "az1", "east", func(o *Options) { o.Registerer, o.Timing.Progress = reg, 20*time.Second })
 	a.put(instance("u1", "az1"))
 	r.write(r.keys.instance(key("bad")), "nonsense")
 	r.agree(a)

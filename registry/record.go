@@ -86,7 +86,7 @@ func decodeRecord(name string, key federation.Key, value []byte, mod int64) reco
 		return record{broken: err, mod: mod}
 	}
 	if i.Key != key {
-		return record{broken: fmt.Errorf("value of %s speaks of %s", key, federation.Quote(i.Key.String())), mod: mod}
+		return record{broken: fmt.Errorf("value of %s speaks of %s", key, federation.Quote(i.String())), mod: mod}
 	}
 	if err := i.Validate(); err != nil {
 		return record{broken: err, mod: mod}

@@ -127,8 +127,11 @@ func (r *Registry) replay(ctx context.Context, w *queuedWrite) error {
 		action: w.action, actor: w.actor, stamp: w.stamp, replaces: w.whole,
 		decide: func(current record, living func(string) bool) (decision, error) {
 			stored = current
-			if time.Since(w.taken) > r.timing.ReplayAge {
+			switch {
+			case time.Since(w.taken) > r.timing.ReplayAge:
 				return decision{}, refused(errReplayAge)
+			case r.jumps(w.stamp):
+				return decision{}, refused(federation.ErrClockJump)
 			}
 			switch order := w.stamp.Compare(current.stamp()); {
 			case order == 0: // an earlier try came through, its answer did not
@@ -161,6 +164,17 @@ func (r *Registry) replay(ctx context.Context, w *queuedWrite) error {
 }
 
 var errReplayAge = errors.New("it is too old")
+
+// maxReplayJump is how far ahead of all that etcd holds the stamp of a replay
+// may be, as for gossip: a clock that went wrong meanwhile must not take
+// everybody's with it.
+const maxReplayJump = 1 << 32
+
+func (r *Registry) jumps(stamp federation.Stamp) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return stamp.Lamport > r.view.lamport && stamp.Lamport-r.view.lamport > maxReplayJump
+}
 
 // decideReplay applies a queued write to what etcd holds, which is older.
 func (r *Registry) decideReplay(w *queuedWrite, current *federation.Instance, living func(string) bool) (decision, error) {

@@ -210,6 +210,29 @@ func TestReplayThatIsTooOldIsDropped(t *testing.T) {
 	}
 }
 
+func TestReplayOfAClockThatJumpedIsRefused(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	r := newRig(t)
+	a := outage(t, r, []string{"u1", "u2"})
+	if _, err := a.Register(ctx, versioned("u1", "v2"), PutOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	a.opts.Clock.Witness(1 << 40)
+	if _, err := a.Register(ctx, versioned("u2", "v2"), PutOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	a.gate.reopen(r.etcd)
+	eventually(t, "replayed", func() bool { return a.Status().Queued == 0 })
+	stored, _, _ := r.stored()
+	if stored[key("u1")].Version != "v2" || stored[key("u2")].Version != "v1" {
+		t.Errorf("etcd holds %+v and %+v", stored[key("u1")], stored[key("u2")])
+	}
+	if told := a.events.of("u2", EventReplayRefused); len(told) != 1 {
+		t.Errorf("told %+v", told)
+	}
+}
+
 // A write that reaches etcd while an older one waits makes that one void.
 func TestNewerWriteOvertakesTheQueue(t *testing.T) {
 	t.Parallel()

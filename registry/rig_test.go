@@ -334,9 +334,11 @@ func (l *eventLog) of(id string, kinds ...EventKind) []Event {
 
 // shared returns the events that every edge is told, shortened to what must be
 // the same everywhere.
-func (l *eventLog) shared(id string) []string {
+func (l *eventLog) shared() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	var out []string
-	for _, e := range l.of(id) {
+	for _, e := range l.all {
 		switch e.Kind {
 		case EventSuperseded, EventReplayRefused, EventReplayExpired:
 		default:

@@ -11,6 +11,7 @@ import (
 type view struct {
 	self     string
 	revision int64
+	lamport  uint64 // highest in what etcd was seen to hold
 	cluster  uint64 // etcd's id; 0: from the cache
 	// live: it came from etcd, not from the cache. Nothing is adopted or
 	// removed on the word of a cached view.

@@ -231,6 +231,7 @@ func (r *Registry) applyEvents(received []*clientv3.Event, revision int64) {
 		s(now)
 	}
 	r.view.revision = max(r.view.revision, revision)
+	r.view.lamport = max(r.view.lamport, b.lamport)
 	r.mu.Unlock()
 
 	r.opts.Clock.Witness(b.lamport)
