@@ -60,7 +60,10 @@ type Request struct {
 	// Host, Expect): the codecs take and write those themselves.
 	Header Fields
 
-	// Body is nil when the request has none.
+	// Body is nil when the request has none. One whose Next may wait also
+	// implements [Interrupter], so that a transport that has given the
+	// request up can end a pull that is under way on another goroutine; who
+	// wraps a body passes Interrupt on.
 	Body Body
 	// ContentLength is the body's length in bytes, 0 without a body, -1 when
 	// it is not known beforehand.

@@ -208,17 +208,14 @@ func FuzzServer(f *testing.F) {
 // connection. more: the head of another is good, its body not yet complete.
 func allRequests(data []byte) (all []string, more bool) {
 	for {
+		var req exchange.Request
+		var h head
+		n, reason := parseRequest(data, &req, &h, testLimits)
 		m, _, ok := ownRequest(data)
 		if !ok {
-			var req exchange.Request
-			var h head
-			n, reason := parseRequest(data, &req, &h, testLimits)
 			return all, n != needMore && reason == ReasonNone
 		}
 		all = append(all, m.method+" "+m.target+" "+m.body)
-		var req exchange.Request
-		var h head
-		parseRequest(data, &req, &h, testLimits)
 		if !h.persistent(req.Proto) {
 			return all, false
 		}

@@ -149,7 +149,7 @@ func (c *serverConn) stream(x *exchange.Exchange, kind bodyKind) *exchange.Error
 	}
 	for kind != bodyLength || left > 0 {
 		piece, err := body.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

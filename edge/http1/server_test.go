@@ -28,7 +28,7 @@ func echo(x *exchange.Exchange) {
 	var all []byte
 	for x.Request.Body != nil {
 		piece, err := x.Request.Body.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

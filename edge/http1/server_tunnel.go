@@ -121,7 +121,7 @@ func (p *pump) up() {
 			if errors.Is(err, errTimeout) && p.until() > c.eng.now.Load() {
 				continue // the other direction is alive
 			}
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				if err = p.tunnel.CloseWrite(); err != nil {
 					p.fail(exchange.FaultUpstream, err)
 				}
@@ -160,7 +160,7 @@ func (p *pump) down() {
 				return
 			}
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			if err = c.closeWrite(); err != nil {
 				p.fail(exchange.FaultClient, err)
 			}

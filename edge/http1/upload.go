@@ -51,7 +51,7 @@ func (u *upload) run(left int64, idle, head time.Duration, deadline int64) {
 	defer eng.putBuffer(buf)
 	for {
 		piece, err := u.body.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
