@@ -25,6 +25,7 @@ var mayImport = map[string][]string{
 	"registry/dns":      {"federation", "golang.org/x/net/dns/dnsmessage"},
 	"edge/exchange":     {},
 	"edge/http1":        {"edge/exchange", "golang.org/x/sys/unix"},
+	"edge/http2":        {"edge/exchange", "golang.org/x/net/http2"},
 	"edge/listen":       {"edge/exchange", "edge/http1", "edge/certs"},
 	"edge/gateway":      {"edge/exchange", "federation", "edge/route", "edge/balance", "edge/health", "edge/ratelimit", "edge/observe"},
 	"edge/route":        {"federation"},
@@ -46,7 +47,7 @@ var mayImport = map[string][]string{
 }
 
 // pure packages decide; they measure and trace nothing.
-var pure = []string{"federation", "edge/exchange", "edge/http1", "edge/route", "edge/balance"}
+var pure = []string{"federation", "edge/exchange", "edge/http1", "edge/http2", "edge/route", "edge/balance"}
 
 // everywhere else, evidence is free.
 var evidence = []string{"github.com/prometheus/client_golang", "go.opentelemetry.io/otel"}
