@@ -9,10 +9,11 @@ import (
 	"strings"
 	"time"
 
+	"go.yaml.in/yaml/v3"
+
 	"github.com/grayfed/grayfed/edge/ratelimit"
 	"github.com/grayfed/grayfed/edge/route"
 	"github.com/grayfed/grayfed/federation"
-	"go.yaml.in/yaml/v3"
 )
 
 // Defaults and bounds of a route.

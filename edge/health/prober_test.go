@@ -179,7 +179,7 @@ func TestMonitorOnRealEndpoints(t *testing.T) {
 // An upstream URL's endpoint promises no health path: whatever it answers there
 // must not take it out.
 func TestLocalEndpointsAreConnectedToOnly(t *testing.T) {
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) }))
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) }))
 	defer server.Close()
 	p := newTestProber(t, nil)
 	i := target(server, "")
