@@ -218,13 +218,23 @@ func (e *Edge) serveData(ctx context.Context) error {
 	return errors.Join(err, <-ended)
 }
 
-// tellReady logs, once, that the edge serves.
+// slowStart is after how long an edge that is not ready yet says why.
+const slowStart = 2 * time.Second
+
+// tellReady logs, once, that the edge serves; before that, once, what it waits
+// for.
 func (e *Edge) tellReady(ctx context.Context) error {
-	for _, ready := range []<-chan struct{}{e.gossip.Ready(), e.registry.Ready()} {
+	slow := time.NewTimer(slowStart)
+	defer slow.Stop()
+	ready := []<-chan struct{}{e.gossip.Ready(), e.registry.Ready()}
+	for len(ready) > 0 {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-ready:
+		case <-slow.C:
+			e.log.Warn("edge is not ready yet", "edge", e.self.ID, "reason", e.notReady(), "etcd", e.process.Etcd.Endpoints)
+		case <-ready[0]:
+			ready = ready[1:]
 		}
 	}
 	e.log.Info("edge is ready", "edge", e.self.ID, "zone", e.self.Zone, "data", e.self.Data, "admin", e.self.Admin,
