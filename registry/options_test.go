@@ -36,21 +36,24 @@ func TestMetrics(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	reg := prometheus.NewRegistry()
-	a := r.start("a", "az1", "east", func(o *Options) { o.Registerer, o.Timing.Progress = reg, 20*time.Second })
+	a := r.start("a", "az1", "east", func(o *Options) { o.Registerer = reg })
 	a.put(instance("u1", "az1"))
 	r.write(r.keys.instance(key("bad")), "nonsense")
 	r.agree(a)
-	families, err := reg.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
 	got := make(map[string]float64)
-	for _, f := range families {
-		got[f.GetName()] = f.Metric[0].GetGauge().GetValue() + f.Metric[0].GetCounter().GetValue()
-	}
+	eventually(t, "fresh", func() bool {
+		families, err := reg.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range families {
+			got[f.GetName()] = f.Metric[0].GetGauge().GetValue() + f.Metric[0].GetCounter().GetValue()
+		}
+		return got["grayfed_registry_stale"] == 0
+	})
 	for name, want := range map[string]float64{
 		"grayfed_registry_instances": 1, "grayfed_registry_owned_instances": 1, "grayfed_registry_malformed_values_total": 1,
-		"grayfed_registry_stale": 0, "grayfed_registry_registered": 1, "grayfed_registry_queued_writes": 0,
+		"grayfed_registry_registered": 1, "grayfed_registry_queued_writes": 0,
 	} {
 		if value, there := got[name]; !there || value != want {
 			t.Errorf("%s is %v (%v), want %v", name, value, there, want)
