@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grayfed/grayfed/edge/exchange"
 	"github.com/grayfed/grayfed/edge/http1"
 	"github.com/grayfed/grayfed/federation"
 )
@@ -315,6 +316,64 @@ func TestClosedUnderway(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.send(request{method: "POST"}).expect(t, 503, "interrupted")
+}
+
+// closingUpstream is closed by the very plan that names its successor.
+type closingUpstream struct {
+	fixedUpstream
+	close func()
+}
+
+func (u *closingUpstream) RoundTrip(*exchange.Exchange) error {
+	u.close()
+	return &exchange.Error{Phase: exchange.PhaseConnect, Fault: exchange.FaultGateway, Err: exchange.ErrClosed}
+}
+
+func TestSuccessorUnderway(t *testing.T) {
+	successor := newOrigin(t, answering("successor"))
+	var r *rig
+	r = newRig(t, func(o *Options) {
+		usual := o.NewTransport
+		o.NewTransport = func(i *federation.Instance) (Upstream, error) {
+			if i.Address != "10.0.0.1:80" {
+				return usual(i)
+			}
+			return &closingUpstream{close: func() { r.register(instance("a", "az1", "v1", successor.address)) }}, nil
+		}
+	})
+	r.configure(usersConfig(federation.Strict))
+	r.register(instance("a", "az1", "v1", "10.0.0.1:80"))
+	r.send(request{method: "POST"}).expect(t, 200, "successor")
+}
+
+func TestEnterIsExact(t *testing.T) {
+	var e endpoint
+	e.limit.Store(5)
+	var entered atomic.Int64
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range 3 {
+				if e.enter() {
+					entered.Add(1)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if n := entered.Load(); n > 5 || n < 1 || e.inFlight.Load() != n {
+		t.Errorf("%d entered, %d in flight", n, e.inFlight.Load())
+	}
+	for e.enter() {
+		entered.Add(1)
+	}
+	if entered.Load() != 5 {
+		t.Errorf("%d places, want 5", entered.Load())
+	}
+	e.leave()
+	if !e.enter() || e.enter() {
+		t.Error("a place that is free again is to be had once")
+	}
 }
 
 func TestNoTransport(t *testing.T) {

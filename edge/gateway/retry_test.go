@@ -265,20 +265,21 @@ func TestIdleConnectionThatDies(t *testing.T) {
 
 func TestDeadlineCoversAllAttempts(t *testing.T) {
 	r := newRig(t, patient(t))
-	config := usersConfig(federation.Strict)
-	config.Routes[0].Total, config.Routes[0].Retries = 300*time.Millisecond, 5
-	r.configure(config)
 	origins := r.stage(place{"a", "az1", "v1", hang}, place{"b", "az2", "v1", answering("ok")})
-	r.send(request{method: "GET"}).expect(t, 504, "upstream-timeout")
-	if n := origins["b"].heads.Load(); n != 0 {
-		t.Errorf("%d attempts after the deadline", n)
-	}
-	// The twin: a timeout of one attempt leaves time for another.
-	config = usersConfig(federation.Strict)
+	// A timeout of one attempt leaves time for another.
+	config := usersConfig(federation.Strict)
 	config.Routes[0].Timeouts.Head = 100 * time.Millisecond
 	r.configure(config)
 	r.send(request{method: "GET"}).expect(t, 200, "ok")
 	r.send(request{method: "POST", body: "hello"}).expect(t, 504, "upstream-timeout")
+	// The end of the whole does not, though a connection stands ready.
+	config = usersConfig(federation.Strict)
+	config.Routes[0].Total, config.Routes[0].Retries = 150*time.Millisecond, 5
+	r.configure(config)
+	r.send(request{method: "GET"}).expect(t, 504, "upstream-timeout")
+	if n := origins["b"].heads.Load(); n != 1 {
+		t.Errorf("%d attempts after the deadline", n-1)
+	}
 }
 
 func TestClientGone(t *testing.T) {
@@ -345,4 +346,74 @@ func TestClientFaults(t *testing.T) {
 	if !r.endpoint("a").tracker.Ejected() {
 		t.Error("an endpoint that never answers is not ejected")
 	}
+}
+
+// Which outcomes speak against an endpoint, and which for it.
+func TestBlame(t *testing.T) {
+	half := func(_ *origin, nc net.Conn, _ string) bool {
+		_, _ = io.WriteString(nc, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
+		return false
+	}
+	endless := func(_ *origin, nc net.Conn, _ string) bool {
+		_, _ = io.WriteString(nc, "HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
+		for {
+			if _, err := nc.Write(make([]byte, 1<<16)); err != nil {
+				return false
+			}
+		}
+	}
+	for _, test := range []struct {
+		name    string
+		script  func(*origin, net.Conn, string) bool
+		ejected bool
+	}{
+		{"answers 502", respondWith("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n"), true},
+		{"answers 503", respondWith(unavailable), true},
+		{"answers 504", respondWith("HTTP/1.1 504 Gateway Timeout\r\nContent-Length: 0\r\n\r\n"), true},
+		{"answers 500", respondWith("HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n"), false},
+		{"answers 404", respondWith("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"), false},
+		{"breaks off before the head", reset, true},
+		{"breaks off within the body", half, true},
+		{"answers rubbish", respondWith("SSH-2.0-OpenSSH_9.6\r\n\r\n"), true},
+		{"client leaves within the body", endless, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := newRig(t, firstByID)
+			r.configure(usersConfig(federation.Strict))
+			r.stage(place{"a", "az1", "v1", test.script})
+			for range 5 {
+				c := r.dial()
+				c.send("POST / HTTP/1.1\r\nHost: users.test\r\nConnection: close\r\n\r\n")
+				if _, err := c.r.ReadString('\n'); err != nil {
+					t.Fatal(err)
+				}
+				if test.name == "client leaves within the body" {
+					_ = c.Close()
+				} else if _, err := io.ReadAll(c.r); err != nil && test.name != "breaks off within the body" {
+					t.Fatal(err)
+				}
+				r.settled()
+			}
+			if got := r.endpoint("a").tracker.Ejected(); got != test.ejected {
+				t.Errorf("ejected %v", got)
+			}
+		})
+	}
+
+	t.Run("an answer ends a row of failures", func(t *testing.T) {
+		r := newRig(t, firstByID)
+		r.configure(usersConfig(federation.Strict))
+		r.stage(place{"a", "az1", "v1", answering("ok")})
+		tracker := r.endpoint("a").tracker
+		for range 2 {
+			now := time.Now().UnixNano()
+			tracker.ConnectFailure(now)
+			tracker.ConnectFailure(now)
+			r.send(request{method: "GET"}).expect(t, 200, "ok")
+			r.settled()
+		}
+		if tracker.Ejected() {
+			t.Error("ejected")
+		}
+	})
 }

@@ -127,6 +127,37 @@ func TestZoneLost(t *testing.T) {
 		<-get
 	})
 
+	t.Run("what waits in another zone stays", func(t *testing.T) {
+		r := newRig(t, patient(t))
+		r.configure(usersConfig(federation.Strict))
+		waits, open := gate("here")
+		origins := r.stage(place{"a", "az2", "v2", waits}, place{"b", "az3", "v2", answering("moved")})
+		get := r.asking(request{method: "GET", tag: "v2-beta"})
+		r.gateway.SetZoneLost("az3", true)
+		r.gateway.zoneFailed(r.gateway.zone("az3"), time.Now())
+		if !r.gateway.zone("az3").demoted.Load() {
+			t.Error("not demoted")
+		}
+		close(open)
+		(<-get).expect(t, 200, "here")
+		if n := origins["a"].heads.Load(); n != 1 {
+			t.Errorf("it was asked %d times", n)
+		}
+	})
+
+	// Whoever demotes a zone looks for waiting requests before plans are made
+	// anew: a request that begins in between must not wait there unseen.
+	t.Run("what begins meanwhile goes elsewhere", func(t *testing.T) {
+		r, origins := zoneStage(t)
+		z := r.gateway.zone("az2")
+		z.dead.Store(true)
+		z.demoted.Store(true)
+		r.send(request{method: "GET", tag: "v2-beta"}).expect(t, 200, "moved")
+		if n := origins["a"].heads.Load(); n != 0 {
+			t.Errorf("the lost zone was asked %d times", n)
+		}
+	})
+
 	t.Run("this edge's own zone is never lost", func(t *testing.T) {
 		r, _ := zoneStage(t)
 		r.gateway.SetZoneLost("az1", true)
