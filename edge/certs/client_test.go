@@ -1,0 +1,90 @@
+package certs
+
+import (
+	"crypto/tls"
+	"log/slog"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+func TestClientVerifies(t *testing.T) {
+	a, other, dir := newAuthority(t, "ca"), newAuthority(t, "ca"), t.TempDir()
+	clientCA := filepath.Join(dir, "clients.pem")
+	replace(t, clientCA, a.pem)
+	server := newStore(t, Options{
+		Name: "x", Pairs: []Pair{a.issue(1, ellipticKey(t), "x.test").write(t, dir, "x")},
+		ClientAuth: ClientAuthRequire, ClientCAFile: clientCA, Protocols: []string{"h2"},
+	})
+	ca := filepath.Join(dir, "ca.pem")
+	replace(t, ca, other.pem)
+	client, err := NewClient(ClientOptions{
+		Name: "upstream", CAFile: ca, Pair: other.issue(9, ellipticKey(t), "edge").write(t, dir, "edge"), Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dial := func(name string) (tls.ConnectionState, error) {
+		state, _, err := shake(t, server.Config(), client.Config(name, "h2"))
+		return state, err
+	}
+	if _, err := dial("x.test"); err == nil {
+		t.Error("a server of another authority is trusted")
+	}
+	replace(t, ca, a.pem)
+	clientSettle(client)
+	if _, err := dial("x.test"); err == nil {
+		t.Error("the server took a certificate of another authority")
+	}
+	a.issue(10, ellipticKey(t), "edge").write(t, dir, "edge")
+	clientSettle(client)
+	state, err := dial("x.test")
+	if err != nil || state.PeerCertificates[0].SerialNumber.Int64() != 10 || state.NegotiatedProtocol != "h2" {
+		t.Errorf("%v, %+v", err, state)
+	}
+	if _, err := dial("y.test"); err == nil {
+		t.Error("a server of another name is trusted")
+	}
+	client.opts.ServerName = "x.test"
+	client.swap()
+	if _, err := dial("y.test"); err != nil {
+		t.Errorf("the name of the settings does not count: %v", err)
+	}
+	// What cannot be used leaves what is in force.
+	replace(t, ca, []byte("nothing"))
+	clientSettle(client)
+	if _, err := dial("x.test"); err != nil {
+		t.Errorf("after a broken file of authorities: %v", err)
+	}
+}
+
+func clientSettle(c *Client) {
+	now := time.Now()
+	c.poll(now)
+	c.poll(now.Add(c.opts.Interval))
+}
+
+func TestClientWithoutAuthoritiesUsesTheSystems(t *testing.T) {
+	a, dir := newAuthority(t, "ca"), t.TempDir()
+	server := newStore(t, Options{Name: "x", Pairs: []Pair{a.issue(1, ellipticKey(t), "x.test").write(t, dir, "x")}})
+	client, err := NewClient(ClientOptions{Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := shake(t, server.Config(), client.Config("x.test")); err == nil {
+		t.Error("a server that nobody vouches for is trusted")
+	}
+}
+
+func TestClientOptionsAreChecked(t *testing.T) {
+	for what, opts := range map[string]ClientOptions{
+		"no log":       {},
+		"missing CA":   {Log: slog.New(slog.DiscardHandler), CAFile: filepath.Join(t.TempDir(), "no")},
+		"half a pair":  {Log: slog.New(slog.DiscardHandler), Pair: Pair{CertFile: "x"}},
+		"missing pair": {Log: slog.New(slog.DiscardHandler), Pair: Pair{CertFile: "/no", KeyFile: "/no"}},
+	} {
+		if _, err := NewClient(opts); err == nil {
+			t.Errorf("%s: accepted", what)
+		}
+	}
+}
