@@ -40,8 +40,9 @@ func TestColdStartWithoutEtcd(t *testing.T) {
 	a.run()
 	<-a.Ready()
 	snap := a.catalog.Snapshot()
-	if snap.Instances != 2 || snap.Digest != last.Digest || snap.Revision != last.Revision {
-		t.Errorf("%d instances at %d with digest %s, want %d at %d with %s",
+	// The revision moves on without a change that is worth a new file.
+	if snap.Instances != 2 || snap.Digest != last.Digest || snap.Revision == 0 || snap.Revision > last.Revision {
+		t.Errorf("%d instances at %d with digest %s, want %d up to %d with %s",
 			snap.Instances, snap.Revision, snap.Digest, last.Instances, last.Revision, last.Digest)
 	}
 	if i := a.get("u1"); i == nil || i.Weight != 7 || string(i.Unknown["mesh"]) != `{"mtls":true}` {

@@ -24,10 +24,12 @@ func TestConcurrentWritesHaveOneOrder(t *testing.T) {
 		n.SetEdgeAlive(func(string) bool { return false })
 	}
 	a.put(instance("u1", "az1"))
-	eventually(t, "gossip counts", func() bool {
-		_, err := b.Register(context.Background(), instance("u1", "az1"), PutOptions{})
-		return err == nil
-	})
+	for _, n := range []*node{b, a} {
+		eventually(t, "gossip counts", func() bool {
+			_, err := n.Register(context.Background(), instance("u1", "az1"), PutOptions{})
+			return err == nil
+		})
+	}
 
 	versions := make(map[federation.Stamp]string)
 	for round := range rounds {
