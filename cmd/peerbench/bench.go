@@ -247,6 +247,7 @@ func (b *bench) compare(ctx context.Context, r *report) error {
 			return err
 		}
 	}
+	r.judgeRatios()
 	return nil
 }
 

@@ -18,7 +18,27 @@ const (
 	// An origin is one thread; above this share of a processor it may be what
 	// limits the proxy.
 	originBusy = 0.9
+	// Goals of grayfed's: CPU a request, to nginx's and to that with few routes.
+	loadGoal   = 1.0
+	routesGoal = 1.1
 )
+
+// judgeRatios holds grayfed's rows against their goals. An invalid row has no
+// ratio to judge.
+func (r *report) judgeRatios() {
+	for _, row := range r.Rows {
+		what := fmt.Sprintf("%s at %d connections, CPU to that of %s", row.Name, row.Connections, row.Baseline)
+		switch {
+		case row.Ratio == 0 || row.Name == row.Baseline:
+		case r.Mode == modeLoad && row.Name == peerGrayfed:
+			r.judged(what, row.Ratio, loadGoal, "times")
+		case r.Mode == modeRoutes && row.Name == worstRoutes():
+			r.figure(what, row.Ratio, "times")
+		case r.Mode == modeRoutes:
+			r.judged(what, row.Ratio, routesGoal, "times")
+		}
+	}
+}
 
 // sample is one measurement of one contestant.
 type sample struct {

@@ -65,12 +65,33 @@ func TestLoadReport(t *testing.T) {
 	golden(t, "load.txt", testReport().text())
 }
 
+func TestRatiosAreJudged(t *testing.T) {
+	r := testReport()
+	r.Rows = append(r.Rows, row{Name: peerGrayfed, Connections: 512, Baseline: peerNginx, Ratio: 1.02})
+	r.judgeRatios()
+	// Others' ratios and those of invalid rows are not grayfed's goals.
+	if len(r.Figures) != 2 || r.Figures[0].Missed || !r.Figures[1].Missed || r.Figures[0].Name != "grayfed at 64 connections, CPU to that of nginx" {
+		t.Errorf("%+v", r.Figures)
+	}
+	r = &report{Mode: modeRoutes, Rows: []row{
+		{Name: "10 routes", Baseline: "10 routes", Ratio: 1},
+		{Name: "100 routes", Baseline: "10 routes", Ratio: 1.1},
+		{Name: "10000 routes", Baseline: "10 routes", Ratio: 1.11},
+		{Name: worstRoutes(), Baseline: "10 routes", Ratio: 2},
+	}}
+	r.judgeRatios()
+	if len(r.Figures) != 3 || r.Figures[0].Missed || !r.Figures[1].Missed || r.Figures[2].Goal != nil {
+		t.Errorf("%+v", r.Figures)
+	}
+}
+
 func TestIdleReport(t *testing.T) {
 	r := &report{Mode: modeIdle, Machine: machine{Processors: 2, Model: "Some CPU", Kernel: "Linux 6.1", LoadAvg: "0.1 0.1 0.1"},
 		Idle: []idleRow{
 			{Name: "nginx", Connections: 10000, Before: memory{Anonymous: 19e6, Resident: 32e6, Processes: 3}, After: memory{Anonymous: 24e6, Resident: 39e6, Processes: 3}},
 			{Name: "grayfed", Fault: "connection 7 of 10000: refused"},
 		}}
+	r.judged("idle edge of three, RssAnon of the largest", 9.8, idleEdgeGoal/1e6, "MB")
 	golden(t, "idle.txt", r.text())
 	if r.invalid() != 1 {
 		t.Errorf("%d invalid rows, want 1", r.invalid())

@@ -4,11 +4,17 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 )
 
 // routeCounts are the rows of mode routes.
 func routeCounts() []int { return []int{10, 100, 1000, 10000} }
+
+func mostRoutes() int { return slices.Max(routeCounts()) }
+
+// worstRoutes names the row that no goal is set for.
+func worstRoutes() string { return fmt.Sprintf("%d, one bucket", mostRoutes()) }
 
 // routePathFormat is the path of a request: the number of its bucket, any
 // number, and the number of its route. Only the last tells a bucket's routes
@@ -58,8 +64,7 @@ func (b *bench) routes(ctx context.Context, r *report) error {
 			return err
 		}
 	}
-	worst := routeCounts()[len(routeCounts())-1]
-	if err := add(fmt.Sprintf("%d, one bucket", worst), worst, worst); err != nil {
+	if err := add(worstRoutes(), mostRoutes(), mostRoutes()); err != nil {
 		return err
 	}
 	for _, connections := range b.settings.Connections {
@@ -67,5 +72,6 @@ func (b *bench) routes(ctx context.Context, r *report) error {
 			return err
 		}
 	}
+	r.judgeRatios()
 	return nil
 }
