@@ -192,6 +192,7 @@ func TestZoneLost(t *testing.T) {
 			return err == nil
 		}})
 		get := r.asking(request{method: "GET", tag: "v2-beta"})
+		eventually(t, "it is asked", func() bool { return asked.Load() == 1 })
 		r.gateway.SetZoneLost("az2", true)
 		r.fail()
 		eventually(t, "it is asked again", func() bool { return asked.Load() == 2 })
