@@ -135,21 +135,17 @@ func TestHeartbeats(t *testing.T) {
 			return nil
 		})
 	}
-	short := func(id string) federation.Instance {
+	const ttl = 3 * time.Second
+	for id, ttl := range map[string]time.Duration{"silent": time.Second, "own": ttl, "passed-on": ttl, "static": 0} {
 		i := instance(id, "az1")
-		i.TTL = federation.Duration(time.Second)
-		return i
+		i.TTL = federation.Duration(ttl)
+		a.put(i)
 	}
-	for _, id := range []string{"silent", "own", "passed-on"} {
-		a.put(short(id))
-	}
-	static := short("static")
-	static.TTL = 0
-	a.put(static)
+	registered := time.Now()
 	r.agree(a, b)
 	beats := time.NewTicker(100 * time.Millisecond)
 	defer beats.Stop()
-	eventually(t, "the silent one expires", func() bool {
+	eventually(t, "the silent one expires and the others live for longer than their TTL", func() bool {
 		select {
 		case <-beats.C:
 			if err := a.Heartbeat(ctx, key("own")); err != nil {
@@ -160,7 +156,7 @@ func TestHeartbeats(t *testing.T) {
 			}
 		default:
 		}
-		return a.get("silent") == nil
+		return a.get("silent") == nil && time.Since(registered) > ttl+ttl/4
 	})
 	r.agree(a, b)
 	for _, id := range []string{"own", "passed-on", "static"} {
