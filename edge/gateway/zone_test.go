@@ -27,12 +27,13 @@ func zoneStage(t *testing.T) (*rig, map[string]*origin) {
 	return r, origins
 }
 
-// asking sends a request and returns where its answer will be.
-func (r *rig) asking(q request) <-chan answer {
+// asking sends a request, waits until it is at the origin, and returns where its
+// answer will be.
+func (r *rig) asking(at *origin, q request) <-chan answer {
 	got := make(chan answer, 1)
-	waits := r.endpoint("a").InFlight()
+	before := at.heads.Load()
 	go func() { got <- r.send(q) }()
-	eventually(r.t, "the request waits", func() bool { return r.endpoint("a").InFlight() == waits+1 })
+	eventually(r.t, "the request is at the origin", func() bool { return at.heads.Load() > before })
 	return got
 }
 
@@ -50,8 +51,8 @@ func canaryZone(g *Gateway) string {
 func TestZoneLost(t *testing.T) {
 	t.Run("dead edges and a failure move what waits", func(t *testing.T) {
 		r, origins := zoneStage(t)
-		first := r.asking(request{method: "GET", tag: "v2-beta"})
-		second := r.asking(request{method: "PUT", tag: "v2-beta", body: "hello"})
+		first := r.asking(origins["a"], request{method: "GET", tag: "v2-beta"})
+		second := r.asking(origins["a"], request{method: "PUT", tag: "v2-beta", body: "hello"})
 		r.gateway.SetZoneLost("az2", true)
 		if zone := canaryZone(r.gateway); zone != "az2" {
 			t.Fatalf("demoted by gossip alone: %q", zone)
@@ -81,8 +82,8 @@ func TestZoneLost(t *testing.T) {
 
 	t.Run("what is not replayable stays", func(t *testing.T) {
 		r, origins := zoneStage(t)
-		post := r.asking(request{method: "POST", tag: "v2-beta", body: "hello"})
-		upload := r.asking(request{method: "PUT", tag: "v2-beta", body: "hello", stream: true})
+		post := r.asking(origins["a"], request{method: "POST", tag: "v2-beta", body: "hello"})
+		upload := r.asking(origins["a"], request{method: "PUT", tag: "v2-beta", body: "hello", stream: true})
 		r.gateway.SetZoneLost("az2", true)
 		r.fail()
 		if n := r.endpoint("a").InFlight(); n != 2 {
@@ -98,7 +99,7 @@ func TestZoneLost(t *testing.T) {
 
 	t.Run("a failure alone demotes nothing", func(t *testing.T) {
 		r, origins := zoneStage(t)
-		get := r.asking(request{method: "GET", tag: "v2-beta"})
+		get := r.asking(origins["a"], request{method: "GET", tag: "v2-beta"})
 		r.fail()
 		if n := r.endpoint("a").InFlight(); n != 1 || canaryZone(r.gateway) != "az2" {
 			t.Errorf("%d wait, canaries of %q", n, canaryZone(r.gateway))
@@ -108,8 +109,8 @@ func TestZoneLost(t *testing.T) {
 	})
 
 	t.Run("the failure may come first", func(t *testing.T) {
-		r, _ := zoneStage(t)
-		get := r.asking(request{method: "GET", tag: "v2-beta"})
+		r, origins := zoneStage(t)
+		get := r.asking(origins["a"], request{method: "GET", tag: "v2-beta"})
 		r.fail()
 		r.gateway.SetZoneLost("az2", true)
 		(<-get).expect(t, 200, "moved")
@@ -117,7 +118,7 @@ func TestZoneLost(t *testing.T) {
 
 	t.Run("another zone's failure is none of its", func(t *testing.T) {
 		r, origins := zoneStage(t)
-		get := r.asking(request{method: "GET", tag: "v2-beta"})
+		get := r.asking(origins["a"], request{method: "GET", tag: "v2-beta"})
 		r.gateway.SetZoneLost("az2", true)
 		r.gateway.zoneFailed(r.gateway.zone("az3"), time.Now())
 		if n := r.endpoint("a").InFlight(); n != 1 {
@@ -132,7 +133,7 @@ func TestZoneLost(t *testing.T) {
 		r.configure(usersConfig(federation.Strict))
 		waits, open := gate("here")
 		origins := r.stage(place{"a", "az2", "v2", waits}, place{"b", "az3", "v2", answering("moved")})
-		get := r.asking(request{method: "GET", tag: "v2-beta"})
+		get := r.asking(origins["a"], request{method: "GET", tag: "v2-beta"})
 		r.gateway.SetZoneLost("az3", true)
 		r.gateway.zoneFailed(r.gateway.zone("az3"), time.Now())
 		if !r.gateway.zone("az3").demoted.Load() {
@@ -183,7 +184,7 @@ func TestZoneLost(t *testing.T) {
 		r.configure(usersConfig(federation.Strict))
 		released := make(chan struct{})
 		var asked atomic.Int64
-		r.stage(place{"a", "az2", "v2", func(_ *origin, nc net.Conn, _ string) bool {
+		origins := r.stage(place{"a", "az2", "v2", func(_ *origin, nc net.Conn, _ string) bool {
 			if asked.Add(1) == 1 {
 				return hang(nil, nc, "")
 			}
@@ -191,8 +192,7 @@ func TestZoneLost(t *testing.T) {
 			_, err := io.WriteString(nc, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nback")
 			return err == nil
 		}})
-		get := r.asking(request{method: "GET", tag: "v2-beta"})
-		eventually(t, "it is asked", func() bool { return asked.Load() == 1 })
+		get := r.asking(origins["a"], request{method: "GET", tag: "v2-beta"})
 		r.gateway.SetZoneLost("az2", true)
 		r.fail()
 		eventually(t, "it is asked again", func() bool { return asked.Load() == 2 })
