@@ -211,3 +211,24 @@ func TestRefusalsByteByByte(t *testing.T) {
 		_ = c.Close()
 	}
 }
+
+// TestRefusalOfHead: what answers HEAD has no body, a refusal included.
+func TestRefusalOfHead(t *testing.T) {
+	rig := newRig(t, Options{Handler: handlerFunc(echo)})
+	for request, bodyless := range map[string]bool{
+		"HEAD / HTTP/1.1\r\n\r\n": true,
+		"GET / HTTP/1.1\r\n\r\n":  false,
+		"@":                       false, // no method, and not that of the request before
+	} {
+		c := rig.dial()
+		c.send("HEAD / HTTP/1.1\r\nHost: a.test\r\n\r\n")
+		c.receive(http.MethodHead)
+		c.send(request)
+		if response := c.receive(http.MethodHead); response.status != 400 || response.length <= 0 {
+			t.Errorf("%q: %+v", request, response)
+		}
+		if rest := c.ended(); (rest == "") != bodyless {
+			t.Errorf("%q: %q behind the head", request, rest)
+		}
+	}
+}

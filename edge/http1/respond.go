@@ -277,7 +277,10 @@ func (c *serverConn) refuse(reason Reason) {
 	out = append(out, "Content-Type: application/problem+json\r\nConnection: close\r\nContent-Length: "...)
 	out = strconv.AppendInt(out, int64(len(problem)), 10)
 	out = append(out, "\r\n\r\n"...)
-	s.out = append(out, problem...)
+	if s.x.Request.Method != http.MethodHead {
+		out = append(out, problem...)
+	}
+	s.out = out
 	if c.flush() == nil {
 		c.linger()
 	}

@@ -17,6 +17,7 @@ func (c *serverConn) readHead() Reason {
 		in.r = 0
 	}
 	var until int64
+	s.x.Request.Method = "" // a refusal must not take the last request's for this one's
 	for {
 		s.x.Request.Header.Reset()
 		s.head.reset()
