@@ -285,7 +285,9 @@ func TestNewAddress(t *testing.T) {
 	}
 	eventually(t, "two wait", func() bool { return r.endpoint("a").InFlight() == 2 })
 	was := r.endpoint("a")
+	before := r.catalog.Snapshot()
 	r.replace(instance("a", "az1", "v1", next.address))
+	r.gateway.SetSnapshot(before, nil, true) // one that was on its way
 	go func() { got <- r.send(request{method: "POST"}) }()
 	eventually(t, "the gateway has not heard yet", func() bool { return was.InFlight() == 3 })
 	r.follow()

@@ -193,6 +193,18 @@ func TestTagModes(t *testing.T) {
 	if strings.Contains(stable.last(), "x-release-tag") {
 		t.Errorf("a tag that does not count went on: %q", stable.last())
 	}
+	// The header is for routes that allow it and requests that ask for it.
+	if a := r.ask("GET", "/"); a.Header.Get("x-gray-decision") != "" {
+		t.Error("explained unasked")
+	}
+	if a := r.ask("GET", "/", "x-gray-explain: 2"); a.Header.Get("x-gray-decision") != "" {
+		t.Error("explained on another word")
+	}
+	config.Routes[0].Explain = false
+	r.configure(config)
+	if a := r.ask("GET", "/", explain); a.Header.Get("x-gray-decision") != "" {
+		t.Error("explained where the route forbids it")
+	}
 	// A peer that cannot be told is not trusted.
 	r.remote.Store(&exchange.Conn{})
 	r.ask("GET", "/", tagged).expect(t, 200, "stable")

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -261,6 +262,42 @@ func TestIdleConnectionThatDies(t *testing.T) {
 	}
 	r.settled()
 	r.send(request{method: "POST", body: "hello"}).expect(t, 502, "upstream-failed")
+}
+
+func TestManyIdleConnectionsDie(t *testing.T) {
+	r := newRig(t, firstByID)
+	r.configure(usersConfig(federation.Strict))
+	const conns = 6 // more than eject
+	waits, open := gate("ok")
+	seen := make(map[net.Conn]bool)
+	var mu sync.Mutex
+	r.stage(place{"a", "az1", "v1", func(o *origin, nc net.Conn, head string) bool {
+		mu.Lock()
+		again := seen[nc]
+		seen[nc] = true
+		mu.Unlock()
+		if again {
+			return reset(o, nc, head)
+		}
+		return waits(o, nc, head)
+	}})
+	got := make(chan answer, conns)
+	for range conns {
+		go func() { got <- r.send(request{method: "POST"}) }()
+	}
+	eventually(t, "all wait at once", func() bool { return r.endpoint("a").InFlight() == conns })
+	close(open)
+	for range conns {
+		(<-got).expect(t, 200, "ok")
+	}
+	r.settled()
+	for range conns {
+		r.send(request{method: "POST"}).expect(t, 502, "upstream-failed")
+		r.settled()
+	}
+	if r.endpoint("a").tracker.Ejected() {
+		t.Error("ejected for connections that it closed for being idle")
+	}
 }
 
 func TestDeadlineCoversAllAttempts(t *testing.T) {

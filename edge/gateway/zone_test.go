@@ -337,6 +337,32 @@ func TestAnswerWaitsForAClaim(t *testing.T) {
 	g.Done(x, nil)
 }
 
+// A client that went before its request was moved stays gone.
+func TestMovedTooLate(t *testing.T) {
+	upstream := &claimUpstream{answers: make(chan struct{}, 1)}
+	g, prepare, x := pipeline(t, func(_ *Config, o *Options) {
+		patient(t)(o)
+		o.NewTransport = func(*federation.Instance) (Upstream, error) { return upstream, nil }
+	})
+	prepare(x)
+	served := make(chan struct{})
+	c := g.newCall(x)
+	go func() { g.Serve(x); close(served) }()
+	eventually(t, "the request waits", func() bool { return c.awaits.Load() != nil })
+	if !c.awaits.CompareAndSwap(c.awaits.Load(), claimed) {
+		t.Fatal("not claimed")
+	}
+	x.Cancel(exchange.ErrClientGone)
+	x.Cancel(exchange.ErrZoneLost)
+	upstream.answers <- struct{}{} // for an attempt that must not be made
+	c.awaits.Store(nil)
+	<-served
+	if x.Response.Status != 499 || c.retries != 0 {
+		t.Errorf("status %d, %d retries", x.Response.Status, c.retries)
+	}
+	g.Done(x, nil)
+}
+
 // States of exchanges that are gone are not kept.
 func TestWaitingForgetsTheDead(t *testing.T) {
 	g, prepare, _ := pipeline(t, nil)
