@@ -34,6 +34,7 @@ type block struct {
 	count    int
 	maxSize  int
 	maxCount int
+	trims    bool // whitespace at the ends of a value is forgiven: Go's servers send it
 	// malformed is the first thing that was wrong; tooMuch that a limit was
 	// passed, after which fields are not looked at any more.
 	malformed, tooMuch Reason
@@ -52,7 +53,7 @@ type block struct {
 func (b *block) reset() {
 	b.fields.Reset()
 	clear(b.cookies)
-	*b = block{fields: b.fields, cookies: b.cookies[:0], maxSize: b.maxSize, maxCount: b.maxCount, length: -1}
+	*b = block{fields: b.fields, cookies: b.cookies[:0], maxSize: b.maxSize, maxCount: b.maxCount, trims: b.trims, length: -1}
 }
 
 func (b *block) bad(reason Reason) {
@@ -79,6 +80,9 @@ func (b *block) emit(f hpack.HeaderField) {
 		return
 	}
 	b.regular = true
+	if b.trims {
+		f.Value = strings.Trim(f.Value, " \t")
+	}
 	switch {
 	case !consists(f.Name, classLower):
 		b.bad(ReasonFieldName)

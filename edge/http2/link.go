@@ -98,6 +98,7 @@ type link struct {
 	quietSince int64              // mu; the engine's time since which there is no stream
 	shrink     bool               // mu; the reader is to let go of its buffer
 	ending     bool               // mu; the reader is to end
+	gone       bool               // mu; the peer takes no more streams
 	drainUntil int64              // mu; the engine's time of the second GOAWAY, 0 when none is to come
 	pinged     int64              // mu; the engine's time of a PING that is not answered yet, or 0
 }
@@ -121,7 +122,7 @@ type peerSettings struct {
 
 func (l *link) init(nc net.Conn, eng *Engine, side side, opts *linkOptions) {
 	l.nc, l.eng, l.side, l.opts = nc, eng, side, opts
-	l.block.maxSize, l.block.maxCount = opts.headerBytes, opts.fields
+	l.block.maxSize, l.block.maxCount, l.block.trims = opts.headerBytes, opts.fields, opts.client
 	l.dec = hpack.NewDecoder(4096, l.block.emit)
 	// A block may be twice as large as what is answered with 431; beyond that
 	// it ends the connection.
@@ -263,8 +264,11 @@ func (l *link) goodbye(err error) {
 		l.put(appendGoAway(l.room(), l.peerMax, broken.code))
 		err = fmt.Errorf("connection ended: %w", err)
 	}
-	l.fail(err)
+	l.fail(lost(err))
 	said := ok && broken.reason != ReasonQueue || errors.Is(err, errEnded)
+	if l.opts.client && !ok && said {
+		l.put(appendGoAway(l.room(), 0, http2.ErrCodeNo))
+	}
 	if !said {
 		l.broken = true
 	}
@@ -278,7 +282,7 @@ func (l *link) goodbye(err error) {
 	}
 	said = said && !l.broken
 	l.mu.Unlock()
-	if said {
+	if said && !l.opts.client {
 		l.linger()
 	}
 	l.sever()

@@ -62,7 +62,7 @@ func (st *stream) start(l *link, id uint32) {
 	st.pulled, st.stopped, st.credit, st.left, st.peerEnded = false, false, 0, -1, false
 	st.recvWindow, st.sendWindow = int64(l.opts.window), l.peer.window
 	st.readUntil, st.writeUntil, st.late = 0, 0, false
-	st.ended, st.blocked, st.err, st.reset = false, false, nil, closedLong
+	st.ended, st.blocked, st.reset = false, false, closedLong
 	st.counted = true
 	if st.trailer.Len() > 0 {
 		st.trailer.Reset()
@@ -230,7 +230,7 @@ func (st *stream) pull(idle time.Duration, deadline int64) ([]byte, error) {
 	case late:
 		l.mu.Unlock()
 		return nil, errTimeout
-	case st.err != nil:
+	case st.err != nil && !st.peerEnded:
 		err := st.err
 		l.mu.Unlock()
 		return nil, err

@@ -1,0 +1,68 @@
+package http2
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/grayfed/grayfed/edge/exchange"
+)
+
+var (
+	_ exchange.Body = (*call)(nil)
+	_ waiter        = (*call)(nil)
+)
+
+// Next implements [exchange.Body].
+func (call *call) Next() ([]byte, error) {
+	if call.finished {
+		if call.stream.peerEnded {
+			return nil, io.EOF
+		}
+		return nil, &exchange.Error{Phase: exchange.PhaseReceive, Fault: exchange.FaultGateway, Wrote: true, Err: exchange.ErrClosed}
+	}
+	piece, err := call.pull(call.x.Timeouts.Idle, call.deadline)
+	if err == nil {
+		return piece, nil
+	}
+	if err == io.EOF {
+		call.finish()
+		return nil, err
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		err = fmt.Errorf("response body: %w", err)
+	}
+	failure := call.failed(exchange.PhaseReceive, err)
+	failure.Wrote = true
+	call.finish()
+	return nil, failure
+}
+
+// waits implements [waiter].
+func (call *call) waits() bool { return !call.finished && call.stream.waits() }
+
+// Buffered implements [exchange.Body].
+func (call *call) Buffered() ([]byte, bool) {
+	if call.finished {
+		return nil, false
+	}
+	return call.buffered()
+}
+
+// Trailer implements [exchange.Body].
+func (call *call) Trailer() *exchange.Fields {
+	if !call.finished {
+		call.l.mu.Lock()
+		defer call.l.mu.Unlock()
+	}
+	if !call.peerEnded || call.trailer.Len() == 0 {
+		return nil
+	}
+	return &call.trailer
+}
+
+// Close implements [exchange.Body].
+func (call *call) Close() error {
+	call.finish()
+	return nil
+}

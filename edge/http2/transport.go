@@ -1,0 +1,316 @@
+package http2
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/grayfed/grayfed/edge/exchange"
+)
+
+// TransportOptions configure a [Transport]. Zero values of limits and
+// timeouts mean the default named with them.
+type TransportOptions struct {
+	// Address is the endpoint's host:port. Required.
+	Address string
+	// Engine keeps the deadlines; somebody must run it. Required.
+	Engine *Engine
+	// TLS makes the connections TLS that negotiates h2. nil: cleartext with
+	// prior knowledge.
+	TLS *tls.Config
+	// Dial opens a connection to Address, without TLS. The default is TCP.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// ConnectTimeout is used for exchanges that set none; TLS is included.
+	// Default 250 ms.
+	ConnectTimeout time.Duration
+	// IdleTimeout is how long a connection without exchanges is kept. Default
+	// 90 s.
+	IdleTimeout time.Duration
+	// WriteTimeout bounds a write without progress, and the wait for a window
+	// of exchanges that set no Timeouts.Idle. Default 30 s.
+	WriteTimeout time.Duration
+	// PingInterval is after how long a silence an exchange asks its connection
+	// for a sign of life, PingTimeout how long that may take before the
+	// connection is given up. Defaults 15 s and 5 s.
+	PingInterval, PingTimeout time.Duration
+	// MaxConns bounds the connections, those being opened included, and
+	// MaxStreamsPerConn the exchanges on each, as the endpoint's settings do:
+	// exchanges beyond get exchange.ErrPoolExhausted. Defaults 16 and 100.
+	MaxConns, MaxStreamsPerConn int
+	// StreamWindow and ConnWindow bound the bytes of response bodies that were
+	// received and not pulled, of an exchange and of a connection. Defaults
+	// 256 KiB and 4 MiB; 64 KiB to 1 GiB.
+	StreamWindow, ConnWindow int
+	// MaxHeadBytes bounds a header section as RFC 9113, section 6.5.2 counts
+	// it. Default 32 KiB.
+	MaxHeadBytes int
+	// MaxFields bounds the number of header fields. Default 128.
+	MaxFields int
+}
+
+func (o *TransportOptions) validate() error {
+	if _, _, err := net.SplitHostPort(o.Address); err != nil {
+		return fmt.Errorf("http2: endpoint address %q: %w", o.Address, err)
+	}
+	switch {
+	case o.Engine == nil:
+		return errors.New("http2: a transport needs an engine")
+	case o.MaxConns < 0 || o.MaxStreamsPerConn < 0 || o.MaxHeadBytes < 0 || o.MaxFields < 0:
+		return errors.New("http2: a limit is negative")
+	case o.ConnectTimeout < 0 || o.IdleTimeout < 0 || o.WriteTimeout < 0 || o.PingInterval < 0 || o.PingTimeout < 0:
+		return errors.New("http2: a timeout is negative")
+	}
+	return validateWindows(o.StreamWindow, o.ConnWindow)
+}
+
+func (o *TransportOptions) setDefaults() {
+	orDefault(&o.ConnectTimeout, 250*time.Millisecond)
+	orDefault(&o.IdleTimeout, 90*time.Second)
+	orDefault(&o.WriteTimeout, 30*time.Second)
+	orDefault(&o.PingInterval, 15*time.Second)
+	orDefault(&o.PingTimeout, 5*time.Second)
+	orDefault(&o.MaxConns, 16)
+	orDefault(&o.MaxStreamsPerConn, 100)
+	orDefault(&o.StreamWindow, 256<<10)
+	orDefault(&o.ConnWindow, 4<<20)
+	orDefault(&o.MaxHeadBytes, 32<<10)
+	orDefault(&o.MaxFields, 128)
+}
+
+// Transport carries exchanges to one endpoint, many on each connection.
+type Transport struct {
+	options TransportOptions
+	link    linkOptions
+	eng     *Engine
+	dial    func(ctx context.Context, network, address string) (net.Conn, error)
+	tls     *tls.Config
+	refused [reasonCount]atomic.Int64
+
+	mu      sync.Mutex
+	conns   []*clientConn // mu; those that take exchanges
+	open    int           // mu; connections that exist or are being opened
+	dialing *dialing      // mu; the attempt that others may wait for
+	closed  bool          // mu
+}
+
+var _ exchange.Transport = (*Transport)(nil)
+
+// NewTransport returns a transport to one endpoint. Close must be called to
+// let go of it.
+func NewTransport(options TransportOptions) (*Transport, error) {
+	if err := options.validate(); err != nil {
+		return nil, err
+	}
+	options.setDefaults()
+	t := &Transport{options: options, eng: options.Engine, dial: options.Dial}
+	if t.dial == nil {
+		t.dial = new(net.Dialer).DialContext
+	}
+	if options.TLS != nil {
+		t.tls = options.TLS.Clone()
+		t.tls.NextProtos = []string{"h2"}
+		if t.tls.ServerName == "" {
+			host, _, _ := net.SplitHostPort(options.Address) // validated
+			t.tls.ServerName = host
+		}
+	}
+	t.link = linkOptions{
+		client: true, counts: &t.refused,
+		headerBytes: options.MaxHeadBytes, fields: options.MaxFields,
+		window: options.StreamWindow, connWindow: options.ConnWindow,
+		headTimeout: options.WriteTimeout, bodyTimeout: options.WriteTimeout, writeTimeout: options.WriteTimeout,
+	}
+	return t, nil
+}
+
+// Close closes the connections without exchanges, and the others when their
+// exchanges end. RoundTrip fails from now on.
+func (t *Transport) Close() error {
+	t.mu.Lock()
+	t.closed = true
+	conns := t.conns
+	t.conns = nil
+	var unused []*clientConn
+	for _, c := range conns {
+		c.leaving = true
+		if c.reserved == 0 {
+			unused = append(unused, c)
+		}
+	}
+	t.mu.Unlock()
+	for _, c := range unused {
+		c.leave()
+		<-c.done
+	}
+	return nil
+}
+
+// TransportStats are a transport's connections and exchanges at one moment.
+type TransportStats struct {
+	Open     int // connections, those being opened included
+	Idle     int // of them, those without exchanges that take some
+	InFlight int // exchanges
+	// Refused counts responses and connections that were refused, by reason.
+	Refused map[Reason]int64
+}
+
+// Stats counts.
+func (t *Transport) Stats() TransportStats {
+	stats := TransportStats{Refused: make(map[Reason]int64)}
+	for reason := range t.refused {
+		if n := t.refused[reason].Load(); n > 0 {
+			stats.Refused[Reason(reason)] = n
+		}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	stats.Open = t.open
+	for _, c := range t.conns {
+		stats.InFlight += c.reserved
+		if c.reserved == 0 {
+			stats.Idle++
+		}
+	}
+	return stats
+}
+
+// maxRepeats bounds how often an exchange that met a connection about to end
+// tries another.
+const maxRepeats = 2
+
+// RoundTrip implements [exchange.Transport].
+func (t *Transport) RoundTrip(x *exchange.Exchange) error {
+	for n := 0; ; n++ {
+		c, failure := t.get(x)
+		if failure != nil {
+			return failure
+		}
+		call := t.eng.calls.Get().(*call)
+		failure = call.start(t, c, x)
+		if failure == nil {
+			return nil
+		}
+		again := n < maxRepeats && !failure.Wrote && failure.Fault == exchange.FaultUpstream && !failure.Timeout
+		call.Release()
+		if !again {
+			return failure
+		}
+	}
+}
+
+// cancelled is the error of an exchange that was cancelled.
+func cancelled(cause error, phase exchange.Phase, wrote bool) *exchange.Error {
+	fault := exchange.FaultGateway
+	if errors.Is(cause, exchange.ErrClientGone) {
+		fault = exchange.FaultClient
+	}
+	return &exchange.Error{Phase: phase, Fault: fault, Wrote: wrote, Err: cause}
+}
+
+// get reserves a place on a connection, a new one if need be.
+func (t *Transport) get(x *exchange.Exchange) (*clientConn, *exchange.Error) {
+	for {
+		t.mu.Lock()
+		if t.closed {
+			t.mu.Unlock()
+			return nil, &exchange.Error{Phase: exchange.PhaseConnect, Fault: exchange.FaultGateway, Err: exchange.ErrClosed}
+		}
+		if c := t.leastUsed(); c != nil {
+			c.reserved++
+			t.mu.Unlock()
+			return c, nil
+		}
+		d := t.dialing
+		if d != nil && d.waiting < t.options.MaxStreamsPerConn-1 {
+			d.waiting++
+			t.mu.Unlock()
+			if failure := d.wait(t, x); failure != nil {
+				return nil, failure
+			}
+			continue
+		}
+		if t.open >= t.options.MaxConns {
+			t.mu.Unlock()
+			return nil, &exchange.Error{Phase: exchange.PhaseConnect, Fault: exchange.FaultGateway, Err: exchange.ErrPoolExhausted}
+		}
+		t.open++
+		d = &dialing{done: make(chan struct{})}
+		t.dialing = d
+		t.mu.Unlock()
+		c, failure := t.connect(x)
+		t.mu.Lock()
+		if t.dialing == d {
+			t.dialing = nil
+		}
+		d.failure = failure
+		if failure != nil {
+			t.open--
+		} else {
+			c.reserved++
+			c.leaving = t.closed
+			if !t.closed {
+				t.conns = append(t.conns, c)
+			}
+		}
+		t.mu.Unlock()
+		close(d.done)
+		return c, failure
+	}
+}
+
+// leastUsed is the connection with the fewest exchanges that has room for one
+// more. mu is held.
+func (t *Transport) leastUsed() *clientConn {
+	var least *clientConn
+	for _, c := range t.conns {
+		if c.reserved < int(c.capacity.Load()) && (least == nil || c.reserved < least.reserved) {
+			least = c
+		}
+	}
+	return least
+}
+
+// release gives a place on a connection back.
+func (t *Transport) release(c *clientConn) {
+	t.mu.Lock()
+	c.reserved--
+	last := c.leaving && c.reserved == 0
+	t.mu.Unlock()
+	if last {
+		c.leave()
+	}
+}
+
+// retire takes a connection out of use; it ends with its last exchange.
+func (t *Transport) retire(c *clientConn) {
+	t.mu.Lock()
+	c.leaving = true
+	for i, other := range t.conns {
+		if other == c {
+			t.conns = append(t.conns[:i], t.conns[i+1:]...)
+			break
+		}
+	}
+	last := c.reserved == 0
+	t.mu.Unlock()
+	if last {
+		c.leave()
+	}
+}
+
+// unused reports whether a connection has no exchange, and takes it out of use
+// then.
+func (t *Transport) unused(c *clientConn) bool {
+	t.mu.Lock()
+	busy := c.reserved > 0
+	t.mu.Unlock()
+	if !busy {
+		t.retire(c)
+	}
+	return !busy
+}
