@@ -99,10 +99,11 @@ func (r *report) verdict(out *strings.Builder) {
 			fmt.Fprintf(out, "missed: %s is %s, the goal is at most %s\n", f.Name, number(f.Measured, f.Unit), number(f.Goal.AtMost, f.Unit))
 		}
 	}
-	if missed == 0 {
-		fmt.Fprintf(out, "all %d goals are met\n", judged)
-	} else {
+	switch {
+	case missed > 0:
 		fmt.Fprintf(out, "%d of %d goals are missed\n", missed, judged)
+	case judged > 0:
+		out.WriteString("all goals are met\n")
 	}
 }
 

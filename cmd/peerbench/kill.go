@@ -83,7 +83,7 @@ func (b *bench) killOnce(ctx context.Context, posts bool) (_ killRow, err error)
 		Count: int(b.settings.Duration/time.Second) * b.settings.Rate}
 	result := make(chan []outcome, 1)
 	begun := make(chan time.Time, 1)
-	go func() { result <- load.run(func(at time.Time) { begun <- at }) }()
+	go func() { result <- load.run(ctx, func(at time.Time) { begun <- at }) }()
 	// Somewhere in the second quarter: there is a before, and a longer after.
 	quarter := b.settings.Duration / 4
 	moment := (<-begun).Add(quarter + rand.N(quarter))

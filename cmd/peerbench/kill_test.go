@@ -118,7 +118,7 @@ func TestOpenLoopCountsFromTheIntendedMoment(t *testing.T) {
 	load := openLoop{To: netip.MustParseAddrPort(server.Listener.Addr().String()), Rate: 20000, Count: count, Posts: true}
 	result := make(chan []outcome)
 	begun := make(chan time.Time, 1)
-	go func() { result <- load.run(func(at time.Time) { begun <- at }) }()
+	go func() { result <- load.run(context.Background(), func(at time.Time) { begun <- at }) }()
 	start := <-begun
 	for held.Load() < openLoopConnections {
 		time.Sleep(time.Millisecond)
@@ -151,6 +151,15 @@ func TestOpenLoopCountsFromTheIntendedMoment(t *testing.T) {
 	}
 	if posts.Load() != count/2 {
 		t.Errorf("%d POSTs arrived, want %d", posts.Load(), count/2)
+	}
+}
+
+func TestOpenLoopEndsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	load := openLoop{To: netip.MustParseAddrPort("127.0.0.1:1"), Rate: 1, Count: 1000}
+	if outcomes := load.run(ctx, func(time.Time) {}); !outcomes[0].Sent.IsZero() {
+		t.Error("a request was sent")
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -40,9 +41,9 @@ type outcome struct {
 
 func (o *outcome) latency() time.Duration { return o.Done.Sub(o.Intended) }
 
-// run returns when every request was answered or failed. begun is told the
-// moment of the first.
-func (l openLoop) run(begun func(time.Time)) []outcome {
+// run returns when every request was answered or failed, or ctx has ended: then
+// the rest was not sent. begun is told the moment of the first.
+func (l openLoop) run(ctx context.Context, begun func(time.Time)) []outcome {
 	outcomes := make([]outcome, l.Count)
 	queue := make(chan *outcome, l.Count)
 	var done sync.WaitGroup
@@ -58,6 +59,9 @@ func (l openLoop) run(begun func(time.Time)) []outcome {
 	start := time.Now()
 	begun(start)
 	for n := range outcomes {
+		if ctx.Err() != nil {
+			break
+		}
 		o := &outcomes[n]
 		o.Intended = start.Add(time.Duration(n) * time.Second / time.Duration(l.Rate))
 		o.Post = l.Posts && n%2 == 1
