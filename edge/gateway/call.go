@@ -23,9 +23,8 @@ type call struct {
 	header func(name string) (string, bool) // of the request; made once
 
 	identity
-	input   route.Input
-	path    []byte // scratch of route.NormalisePath
-	matched string // what routes saw of the path
+	input route.Input
+	path  []byte // scratch of route.NormalisePath
 
 	series *seriesSet
 	route  *compiledRoute // nil: none
@@ -77,7 +76,7 @@ func (c *call) end() {
 	clear(c.tried)
 	c.tried = c.tried[:0]
 	c.input = route.Input{}
-	c.matched, c.tag, c.counts = "", "", false
+	c.tag, c.counts = "", false
 	c.series, c.route, c.plan = nil, nil, nil
 	c.decision, c.at = route.Decision{}, candidate{}
 	c.holds, c.reported, c.avoid = nil, false, ""

@@ -102,6 +102,51 @@ func TestChangesUnderLoad(t *testing.T) {
 	}
 }
 
+// All canaries of an AZ die at once under load: idempotent requests do not
+// notice, and the other AZ has them.
+func TestCanariesOfAnAZDie(t *testing.T) {
+	r := newRig(t, nil)
+	config := usersConfig(federation.Strict)
+	r.configure(config)
+	origins := r.stage(
+		place{"v2-a", "az1", "v2", answering("here")}, place{"v2-b", "az1", "v2", answering("here")},
+		place{"v2-c", "az2", "v2", answering("there")}, place{"v2-d", "az2", "v2", answering("there")},
+		place{"v1-a", "az1", "v1", answering("baseline")},
+	)
+	var here, there, bad atomic.Int64
+	stop := make(chan struct{})
+	var clients sync.WaitGroup
+	for range 8 {
+		c := r.dial()
+		clients.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				switch a := c.ask("GET", "/", tagged); {
+				case a.StatusCode == http.StatusOK && a.body == "here":
+					here.Add(1)
+				case a.StatusCode == http.StatusOK && a.body == "there":
+					there.Add(1)
+				default:
+					bad.Add(1)
+					t.Errorf("%d %q", a.StatusCode, a.body)
+				}
+			}
+		})
+	}
+	// A retry budget of 20% wants requests to be 20% of.
+	eventually(t, "the canaries here serve", func() bool { return here.Load() > 500 })
+	origins["v2-a"].kill()
+	origins["v2-b"].kill()
+	killed := there.Load()
+	eventually(t, "those of the other zone serve", func() bool { return there.Load() > killed+500 || bad.Load() > 0 })
+	close(stop)
+	clients.Wait()
+}
+
 // count is where n requests go, by the instance.
 func count(t *testing.T, g *Gateway, prepare func(x *exchange.Exchange), n int) map[string]int {
 	t.Helper()

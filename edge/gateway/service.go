@@ -98,7 +98,7 @@ func (g *Gateway) adopt(sp *servicePlan, e *federation.Endpoint, policy Policy) 
 	if !ok {
 		return
 	}
-	rt.limit.Store(int64(policy.MaxRequests))
+	set(&rt.limit, int64(policy.MaxRequests))
 	elsewhere := e.Zone != g.opts.Topology.Zone
 	capacity := int64(0)
 	if e.Capacity > 0 {
@@ -107,7 +107,7 @@ func (g *Gateway) adopt(sp *servicePlan, e *federation.Endpoint, policy Policy) 
 			capacity = int64(e.Capacity)
 		}
 	}
-	rt.capacity.Store(capacity)
+	set(&rt.capacity, capacity)
 	z := rt.zone.Load()
 	if z.name != e.Zone {
 		z = g.zone(e.Zone)
@@ -115,6 +115,14 @@ func (g *Gateway) adopt(sp *servicePlan, e *federation.Endpoint, policy Policy) 
 	}
 	if !slices.Contains(sp.zones, z) {
 		sp.zones = append(sp.zones, z)
+	}
+}
+
+// set stores a value that mostly stays as it is: thousands of endpoints are
+// looked at for the sake of one, while requests read them.
+func set(to *atomic.Int64, value int64) {
+	if to.Load() != value {
+		to.Store(value)
 	}
 }
 

@@ -18,10 +18,9 @@ type waiting struct {
 	mu    sync.Mutex
 	calls []weak.Pointer[call] // mu
 	sweep int                  // mu; the length at which the dead are dropped
+	// claimed stands in call.awaits while the call is being moved.
+	claimed endpoint
 }
-
-// claimed stands in call.awaits while the call is being moved.
-var claimed = new(endpoint)
 
 func (w *waiting) add(c *call) {
 	w.mu.Lock()
@@ -54,7 +53,7 @@ func (w *waiting) move(z *zone) int {
 	moved := 0
 	for _, c := range calls {
 		e := c.awaits.Load()
-		if e == nil || e == claimed || e.zone.Load() != z || !c.awaits.CompareAndSwap(e, claimed) {
+		if e == nil || e == &w.claimed || e.zone.Load() != z || !c.awaits.CompareAndSwap(e, &w.claimed) {
 			continue
 		}
 		c.x.Cancel(exchange.ErrZoneLost)
@@ -81,7 +80,7 @@ func (c *call) arrive(e *endpoint) (moved bool) {
 	if c.awaits.CompareAndSwap(e, nil) {
 		return false
 	}
-	for c.awaits.Load() == claimed {
+	for c.awaits.Load() == &c.g.waiting.claimed {
 		runtime.Gosched() // for as long as an interruption takes
 	}
 	return true

@@ -317,14 +317,14 @@ func TestAnswerWaitsForAClaim(t *testing.T) {
 	go func() { g.Serve(x); close(served) }()
 	eventually(t, "the request waits", func() bool { return c.awaits.Load() != nil })
 	first := c.awaits.Load()
-	if !c.awaits.CompareAndSwap(first, claimed) {
+	if !c.awaits.CompareAndSwap(first, &g.waiting.claimed) {
 		t.Fatal("not claimed")
 	}
 	upstream.answers <- struct{}{}
 	for range 1000 {
 		runtime.Gosched()
 	}
-	if c.awaits.Load() != claimed {
+	if c.awaits.Load() != &g.waiting.claimed {
 		t.Error("the request went on while it was claimed")
 	}
 	x.Cancel(exchange.ErrZoneLost)
@@ -349,7 +349,7 @@ func TestMovedTooLate(t *testing.T) {
 	c := g.newCall(x)
 	go func() { g.Serve(x); close(served) }()
 	eventually(t, "the request waits", func() bool { return c.awaits.Load() != nil })
-	if !c.awaits.CompareAndSwap(c.awaits.Load(), claimed) {
+	if !c.awaits.CompareAndSwap(c.awaits.Load(), &g.waiting.claimed) {
 		t.Fatal("not claimed")
 	}
 	x.Cancel(exchange.ErrClientGone)
