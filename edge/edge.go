@@ -191,7 +191,7 @@ func (e *Edge) openData(ctx context.Context) error {
 		return fmt.Errorf("data listener: %w", err)
 	}
 	e.listener, err = listen.Open(ctx, listen.Options{
-		Address: l.Address, MaxConnections: l.MaxConnections, Codec: e.codec, Log: e.log,
+		Address: l.Address, MaxConnections: l.MaxConnections, HTTP1: e.codec, Log: e.log,
 	})
 	if err != nil {
 		return err

@@ -1,20 +1,25 @@
 // Package listen accepts client connections: it bounds how many there are,
 // survives running out of file descriptors, and hands each connection to a
-// codec on a goroutine of its own. TLS, the choice of codec and PROXY protocol
-// belong between accepting and handing over.
+// codec on a goroutine of its own. Between accepting and handing over it reads
+// a PROXY protocol header, shakes hands over TLS and finds out which protocol
+// the client speaks, all of it within one timeout.
 package listen
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/grayfed/grayfed/edge/exchange"
 )
@@ -27,6 +32,8 @@ type Codec interface {
 
 // Options configure a [Listener].
 type Options struct {
+	// Name tells this listener from others, in metrics and logs.
+	Name string
 	// Address is "host:port"; port 0 lets the system choose.
 	Address string
 	// MaxConnections bounds open connections, from 1. At the bound new ones
@@ -37,36 +44,62 @@ type Options struct {
 	// KeepAlive is the TCP keep-alive period, so that a client that vanished
 	// without a word frees its connection; 0 means 30 s.
 	KeepAlive time.Duration
-	Codec     Codec
-	Log       *slog.Logger
+	// HTTP1 takes the connections that speak HTTP/1. Required.
+	HTTP1 Codec
+	// HTTP2 takes those that speak HTTP/2, agreed on by ALPN or, on cleartext,
+	// known by the preface that they begin with, which the codec reads; nil:
+	// HTTP/2 is not spoken and nothing looks for it.
+	HTTP2 Codec
+	// TLS has the certificates and the protocols to agree on; nil: cleartext.
+	TLS *tls.Config
+	// ProxyFrom are the peers that begin each connection with a PROXY protocol
+	// header (version 1 or 2, by the specification of HAProxy); others are
+	// refused, because anybody could say anything in it. Empty: no header is
+	// read.
+	ProxyFrom []netip.Prefix
+	// HeadTimeout bounds, as a whole, what comes before the codec: PROXY
+	// header, TLS handshake, and the wait for the bytes that tell the protocol.
+	// 0 means 10 s.
+	HeadTimeout time.Duration
+	// Registerer takes the metrics; nil: none.
+	Registerer prometheus.Registerer
+	Log        *slog.Logger
 }
 
 func (o *Options) validate() error {
-	if o.Codec == nil || o.Log == nil || o.Address == "" {
+	if o.HTTP1 == nil || o.Log == nil || o.Address == "" {
 		return errors.New("a listener needs an address, a codec and a log")
 	}
 	if o.MaxConnections < 1 {
 		return fmt.Errorf("listener's connection limit is %d, allowed from 1", o.MaxConnections)
+	}
+	if o.HTTP2 == nil && o.TLS != nil && slices.Contains(o.TLS.NextProtos, protocolHTTP2) {
+		return errors.New("a listener that offers h2 needs a codec for it")
 	}
 	return nil
 }
 
 // Listener accepts connections on one address.
 type Listener struct {
-	opts   Options
-	socket net.Listener
+	opts     Options
+	socket   net.Listener
+	failures failures
 
 	ids     atomic.Uint64
 	open    atomic.Int64
 	refused atomic.Uint64
 	failed  atomic.Uint64
 	serving sync.WaitGroup
+
+	mu sync.Mutex
+	// greeting are the connections that no codec has yet; nil once closed.
+	greeting map[net.Conn]struct{} // mu
 }
 
 // Stats counts since the start, and what is open now.
 type Stats struct {
 	Open     int64  // connections being served
-	Accepted uint64 // handed to the codec
+	Accepted uint64 // taken on, whatever became of them
 	Refused  uint64 // closed because the limit was reached
 	Failed   uint64 // accept calls that failed
 }
@@ -79,12 +112,20 @@ func Open(ctx context.Context, opts Options) (*Listener, error) {
 	if opts.KeepAlive == 0 {
 		opts.KeepAlive = 30 * time.Second
 	}
+	if opts.HeadTimeout == 0 {
+		opts.HeadTimeout = 10 * time.Second
+	}
+	l := &Listener{opts: opts, greeting: make(map[net.Conn]struct{})}
+	if err := l.failures.register(opts.Registerer, opts.Name); err != nil {
+		return nil, fmt.Errorf("register metrics of listener %s: %w", opts.Name, err)
+	}
 	config := net.ListenConfig{KeepAlive: opts.KeepAlive}
 	socket, err := config.Listen(ctx, "tcp", opts.Address)
 	if err != nil {
 		return nil, fmt.Errorf("open data listener: %w", err)
 	}
-	return &Listener{opts: opts, socket: socket}, nil
+	l.socket = socket
+	return l, nil
 }
 
 // Address is where it listens, with the port that the system chose.
@@ -95,8 +136,16 @@ func (l *Listener) Stats() Stats {
 	return Stats{Open: l.open.Load(), Accepted: l.ids.Load(), Refused: l.refused.Load(), Failed: l.failed.Load()}
 }
 
-// Close stops accepting; connections that are open go on.
+// Close stops accepting and cuts the connections that no codec has yet, as
+// the system does with those in its backlog; the others go on.
 func (l *Listener) Close() error {
+	l.mu.Lock()
+	greeting := l.greeting
+	l.greeting = nil
+	l.mu.Unlock()
+	for conn := range greeting {
+		_ = conn.Close() // it has nothing to lose
+	}
 	if err := l.socket.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 		return fmt.Errorf("close data listener: %w", err)
 	}
@@ -137,7 +186,16 @@ func (l *Listener) serve(conn net.Conn) {
 	info := exchange.Conn{ID: l.ids.Add(1), Remote: addrPort(conn.RemoteAddr()), Local: addrPort(conn.LocalAddr())}
 	l.serving.Go(func() {
 		defer l.open.Add(-1)
-		l.opts.Codec.ServeConn(conn, info)
+		if l.plain() {
+			l.opts.HTTP1.ServeConn(conn, info)
+			return
+		}
+		ready, codec := l.greet(conn, &info)
+		if codec == nil {
+			_ = conn.Close() // what went wrong has been counted
+			return
+		}
+		codec.ServeConn(ready, info)
 	})
 }
 

