@@ -12,26 +12,28 @@ import (
 
 // endpoint is what this edge keeps about an instance from one snapshot to the
 // next. There may be 100,000 of them, most of which are never sent a request:
-// the transport is made with the first one.
+// the transport is made with the first one, and what few have lies elsewhere.
 type endpoint struct {
-	g       *Gateway
-	key     federation.Key
-	tracker *health.Tracker
-	zone    atomic.Pointer[zone]
-
+	g        *Gateway
+	tracker  *health.Tracker
+	zone     atomic.Pointer[zone]
 	inFlight atomic.Int64
-	limit    atomic.Int64 // of this edge's own; 0: none
-	// capacity is what the instance declares, and bounds the requests of all
-	// edges together, where the instance is of another zone than this edge; 0:
-	// none. Within a zone the balance is the operator's.
-	capacity  atomic.Int64
-	elsewhere atomic.Int64 // in flight from other edges, as they say
-	published atomic.Int64 // what the others were told last
-
+	bounds   atomic.Pointer[bounds]   // nil: none
 	upstream atomic.Pointer[Upstream] // nil until the first request
 	refused  atomic.Bool              // no transport can be made
 	mu       sync.Mutex               // makes and shuts the transport
 	shutDown bool                     // mu
+	gone     bool                     // Gateway.upstreamsMu; the catalog has let it go
+}
+
+// bounds are what may be in flight to an endpoint at once.
+type bounds struct {
+	limit int64 // of this edge's requests; 0: none
+	// capacity is what the instance declares, and bounds the requests of all
+	// edges together, where the instance is of another zone than this edge; 0:
+	// none. Within a zone the balance is the operator's.
+	capacity  int64
+	elsewhere atomic.Int64 // in flight from other edges, as they say
 }
 
 var _ federation.Runtime = (*endpoint)(nil)
@@ -39,9 +41,8 @@ var _ federation.Runtime = (*endpoint)(nil)
 // NewRuntime makes the runtime of an instance, as a catalog wants it: it does
 // not block.
 func (g *Gateway) NewRuntime(i *federation.Instance) federation.Runtime {
-	e := &endpoint{g: g, key: i.Key, tracker: g.opts.Monitor.Tracker(i)}
+	e := &endpoint{g: g, tracker: g.opts.Monitor.Tracker(i)}
 	e.zone.Store(g.zone(i.Zone))
-	e.elsewhere.Store(g.loads.of(i.Key))
 	return e
 }
 
@@ -56,11 +57,11 @@ func (e *endpoint) Admits() bool {
 
 // hasRoom reports whether n requests of this edge are within the limits.
 func (e *endpoint) hasRoom(n int64) bool {
-	if limit := e.limit.Load(); limit > 0 && n > limit {
-		return false
+	b := e.bounds.Load()
+	if b == nil {
+		return true
 	}
-	capacity := e.capacity.Load()
-	return capacity == 0 || n+e.elsewhere.Load() <= capacity
+	return (b.limit == 0 || n <= b.limit) && (b.capacity == 0 || n+b.elsewhere.Load() <= b.capacity)
 }
 
 // enter counts one more request in flight, unless others took the last place
@@ -91,16 +92,19 @@ func (e *endpoint) transport(i *federation.Instance) (Upstream, error) {
 	u, err := e.g.opts.NewTransport(i)
 	if err != nil {
 		if e.refused.CompareAndSwap(false, true) {
-			e.g.opts.Log.Error("endpoint gets no requests: no transport", "endpoint", e.key.String(), "error", err)
+			e.g.opts.Log.Error("endpoint gets no requests: no transport", "endpoint", i.Key.String(), "error", err)
 		}
 		return nil, &exchange.Error{
 			Phase: exchange.PhaseConnect, Fault: exchange.FaultGateway,
-			Err: fmt.Errorf("transport to %s: %w", e.key, err),
+			Err: fmt.Errorf("transport to %s: %w", i.Key, err),
 		}
 	}
 	e.upstream.Store(&u)
 	e.g.upstreamsMu.Lock()
-	e.g.opened[e] = struct{}{}
+	e.g.opened[e] = i.Key
+	if e.gone {
+		e.g.closing[e] = struct{}{}
+	}
 	e.g.upstreamsMu.Unlock()
 	return u, nil
 }
@@ -112,24 +116,28 @@ func (e *endpoint) Close() {
 	e.tracker.Close()
 	e.g.upstreamsMu.Lock()
 	defer e.g.upstreamsMu.Unlock()
-	e.g.closing[e] = struct{}{}
+	e.gone = true
+	if _, opened := e.g.opened[e]; opened {
+		e.g.closing[e] = struct{}{}
+	}
 }
 
 // closeGone closes the transports that no plan leads to any more.
 func (g *Gateway) closeGone(snap *federation.Snapshot) {
 	g.upstreamsMu.Lock()
-	var gone []*endpoint
+	gone := make(map[*endpoint]federation.Key)
 	for e := range g.closing {
-		if still := snap.Endpoint(e.key); still == nil || still.Runtime != federation.Runtime(e) {
-			gone = append(gone, e)
+		key := g.opened[e]
+		if still := snap.Endpoint(key); still == nil || still.Runtime != federation.Runtime(e) {
+			gone[e] = key
 			delete(g.closing, e)
 			delete(g.opened, e)
 		}
 	}
 	g.upstreamsMu.Unlock()
-	for _, e := range gone {
+	for e, key := range gone {
 		if err := e.shut(); err != nil {
-			g.opts.Log.Warn("transport did not close", "endpoint", e.key.String(), "error", err)
+			g.opts.Log.Warn("transport did not close", "endpoint", key.String(), "error", err)
 		}
 	}
 }
@@ -153,10 +161,24 @@ type loads struct {
 	byEdge map[federation.Key]map[string]int64 // mu
 }
 
-func (l *loads) of(key federation.Key) int64 {
+// bind sets what may be in flight to an endpoint, with what the other edges
+// have there.
+func (l *loads) bind(e *endpoint, key federation.Key, limit, capacity int64) {
+	old := e.bounds.Load()
+	if limit == 0 && capacity == 0 {
+		if old != nil {
+			e.bounds.Store(nil)
+		}
+		return
+	}
+	if old != nil && old.limit == limit && old.capacity == capacity {
+		return
+	}
+	b := &bounds{limit: limit, capacity: capacity}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return sumOf(l.byEdge[key])
+	b.elsewhere.Store(sumOf(l.byEdge[key]))
+	e.bounds.Store(b)
 }
 
 func sumOf(edges map[string]int64) (sum int64) {
@@ -194,7 +216,9 @@ func (g *Gateway) SetLoad(edge string, key federation.Key, inFlight int64) {
 	}
 	if e := snap.Endpoint(key); e != nil {
 		if rt, ok := e.Runtime.(*endpoint); ok {
-			rt.elsewhere.Store(sumOf(edges))
+			if b := rt.bounds.Load(); b != nil {
+				b.elsewhere.Store(sumOf(edges))
+			}
 		}
 	}
 }

@@ -112,8 +112,8 @@ type Gateway struct {
 	zones   map[string]*zone // zonesMu
 
 	upstreamsMu sync.Mutex
-	opened      map[*endpoint]struct{} // upstreamsMu; those with a transport
-	closing     map[*endpoint]struct{} // upstreamsMu; of opened, those that the catalog has let go
+	opened      map[*endpoint]federation.Key // upstreamsMu; those with a transport
+	closing     map[*endpoint]struct{}       // upstreamsMu; of opened, those that the catalog has let go
 
 	// mu orders the changes of plans; requests do not take it.
 	mu     sync.Mutex
@@ -131,7 +131,7 @@ func New(o Options) (*Gateway, error) {
 	g := &Gateway{
 		opts:    o,
 		zones:   make(map[string]*zone),
-		opened:  make(map[*endpoint]struct{}),
+		opened:  make(map[*endpoint]federation.Key),
 		closing: make(map[*endpoint]struct{}),
 	}
 	var err error
@@ -151,7 +151,7 @@ func New(o Options) (*Gateway, error) {
 func (g *Gateway) Close() error {
 	g.upstreamsMu.Lock()
 	opened := g.opened
-	g.opened, g.closing = make(map[*endpoint]struct{}), make(map[*endpoint]struct{})
+	g.opened, g.closing = make(map[*endpoint]federation.Key), make(map[*endpoint]struct{})
 	g.upstreamsMu.Unlock()
 	var errs []error
 	for e := range opened {

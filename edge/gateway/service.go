@@ -28,7 +28,13 @@ type servicePlan struct {
 	*route.Plan
 	pickers []balance.Picker // by Group.Index
 	zones   []*zone          // in which it has endpoints
-	metered []*endpoint      // those whose capacity is declared
+	metered []meter          // endpoints that declare their capacity
+}
+
+// meter is an endpoint whose load other edges want to know.
+type meter struct {
+	key      federation.Key
+	endpoint *endpoint
 }
 
 // SetSnapshot takes a new view of the instances: the names of the services
@@ -98,16 +104,14 @@ func (g *Gateway) adopt(sp *servicePlan, e *federation.Endpoint, policy Policy) 
 	if !ok {
 		return
 	}
-	set(&rt.limit, int64(policy.MaxRequests))
-	elsewhere := e.Zone != g.opts.Topology.Zone
 	capacity := int64(0)
 	if e.Capacity > 0 {
-		sp.metered = append(sp.metered, rt)
-		if elsewhere {
+		sp.metered = append(sp.metered, meter{e.Key, rt})
+		if e.Zone != g.opts.Topology.Zone {
 			capacity = int64(e.Capacity)
 		}
 	}
-	set(&rt.capacity, capacity)
+	g.loads.bind(rt, e.Key, int64(policy.MaxRequests), capacity)
 	z := rt.zone.Load()
 	if z.name != e.Zone {
 		z = g.zone(e.Zone)
@@ -115,14 +119,6 @@ func (g *Gateway) adopt(sp *servicePlan, e *federation.Endpoint, policy Policy) 
 	}
 	if !slices.Contains(sp.zones, z) {
 		sp.zones = append(sp.zones, z)
-	}
-}
-
-// set stores a value that mostly stays as it is: thousands of endpoints are
-// looked at for the sake of one, while requests read them.
-func set(to *atomic.Int64, value int64) {
-	if to.Load() != value {
-		to.Store(value)
 	}
 }
 
@@ -142,10 +138,8 @@ func (g *Gateway) Refresh(now time.Time) {
 		return
 	}
 	for _, s := range services {
-		for _, e := range s.current.Load().metered {
-			if n := e.inFlight.Load(); n != e.published.Swap(n) {
-				g.opts.PublishLoad(e.key, n)
-			}
+		for _, m := range s.current.Load().metered {
+			g.opts.PublishLoad(m.key, m.endpoint.inFlight.Load())
 		}
 	}
 }
