@@ -22,9 +22,12 @@ type Process struct {
 	DataDir string
 
 	Listen Listen
-	Admin  Admin
-	Etcd   Etcd
-	Gossip Gossip
+	// Listeners are further listeners for clients, with the timeouts and limits
+	// of Listen.
+	Listeners []Listener
+	Admin     Admin
+	Etcd      Etcd
+	Gossip    Gossip
 	// Documents is a file, or a folder whose *.yaml, *.yml and *.json files
 	// count; required.
 	Documents string
@@ -42,21 +45,20 @@ type Process struct {
 	Shutdown  Shutdown
 }
 
-// Listen is the data listener.
+// Listen is the data listener, the one that other edges are told of, and what
+// all listeners for clients have in common.
 type Listen struct {
-	// Address is "ip:port" or ":port" for every address; port 0 takes a free
-	// one. Default ":8081".
-	Address string
-	// MaxConnections bounds client connections, 1 to 1,000,000; default
-	// 50,000.
-	MaxConnections int
-	Timeouts       ListenTimeouts
-	Limits         Limits
+	Listener
+	Timeouts ListenTimeouts
+	Limits   Limits
 }
 
 // ListenTimeouts bound what a slow client can hold, 10 ms to 24 h each.
 type ListenTimeouts struct {
-	Head  time.Duration // from the first byte of a request to its head's end; default 10 s
+	// Head is from the first byte of a request to its head's end, and for all
+	// that comes before the first request: PROXY header, TLS handshake; default
+	// 10 s.
+	Head  time.Duration
 	Body  time.Duration // between two pieces of a request body; default 30 s
 	Idle  time.Duration // keep-alive without a request; default 75 s
 	Write time.Duration // until the client takes a piece of the response; default 30 s
@@ -191,6 +193,9 @@ type Upstream struct {
 	MaxConnections int
 	// IdleTimeout closes unused connections, 100 ms to 1 h; default 60 s.
 	IdleTimeout time.Duration
+	// TLS is for endpoints of the protocols https and h2. Keys ca_file,
+	// cert_file, key_file, server_name.
+	TLS UpstreamTLS
 }
 
 // Shutdown is what SIGTERM begins.
@@ -202,11 +207,12 @@ type Shutdown struct {
 
 // DefaultProcess has every default; ID, Zone and Documents are left to set.
 func DefaultProcess() *Process {
+	listener := defaultListener()
+	listener.Name, listener.Address = mainListener, ":8081"
 	return &Process{
 		DataDir: "/var/lib/grayfed",
 		Listen: Listen{
-			Address:        ":8081",
-			MaxConnections: 50_000,
+			Listener: listener,
 			Timeouts: ListenTimeouts{
 				Head: 10 * time.Second, Body: 30 * time.Second,
 				Idle: 75 * time.Second, Write: 30 * time.Second,

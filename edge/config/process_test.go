@@ -43,9 +43,24 @@ func TestEverySettingIsRead(t *testing.T) {
 	want := &config.Process{
 		ID: "edge-1", Cluster: "c1", Zone: "az1", Region: "east", DataDir: in("data"),
 		Listen: config.Listen{
-			Address: "0.0.0.0:8081", MaxConnections: 20_000,
+			Listener: config.Listener{
+				Name: "listen", Address: "0.0.0.0:8081", MaxConnections: 20_000, HTTP2: true, RedirectHTTPS: 8443,
+			},
 			Timeouts: config.ListenTimeouts{Head: 5 * time.Second, Body: 15 * time.Second, Idle: time.Minute, Write: 20 * time.Second},
 			Limits:   config.Limits{HeadBytes: 32768, Fields: 64},
+		},
+		Listeners: []config.Listener{
+			{
+				Name: "public", Address: ":8443", MaxConnections: 100, HTTP2: true,
+				TLS: &config.ListenTLS{
+					Certificates: []config.Certificate{
+						{CertFile: in("tls/a.crt"), KeyFile: in("tls/a.key")}, {CertFile: "/b.crt", KeyFile: "/b.key"},
+					},
+					ClientCAFile: in("clients.pem"), ClientAuth: "request",
+				},
+				ProxyFrom: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("fd01::1/128")},
+			},
+			{Name: "plain", Address: "127.0.0.1:8080", MaxConnections: 50_000},
 		},
 		Admin: config.Admin{
 			Address: "10.0.0.5:9081", TLS: config.TLSFiles{CertFile: in("tls/admin.crt"), KeyFile: in("tls/admin.key")},
@@ -73,7 +88,9 @@ func TestEverySettingIsRead(t *testing.T) {
 			},
 			PanicThreshold: 30,
 		},
-		Upstream: config.Upstream{ConnectTimeout: 100 * time.Millisecond, MaxConnections: 64, IdleTimeout: 10 * time.Second},
+		Upstream: config.Upstream{ConnectTimeout: 100 * time.Millisecond, MaxConnections: 64, IdleTimeout: 10 * time.Second, TLS: config.UpstreamTLS{
+			TLSFiles: config.TLSFiles{CAFile: in("up.pem"), CertFile: in("edge.crt"), KeyFile: in("edge.key")}, ServerName: "users.internal",
+		}},
 		Shutdown: config.Shutdown{DrainTimeout: 10 * time.Second},
 	}
 	if !reflect.DeepEqual(got, want) {

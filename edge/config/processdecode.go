@@ -61,6 +61,7 @@ func decodeProcess(file string, root *yaml.Node, problems *Problems) *Process {
 	o.text("data_dir", &p.DataDir)
 	o.text("documents", &p.Documents)
 	o.below("listen", p.Listen.decode)
+	p.listeners(o)
 	o.below("admin", p.Admin.decode)
 	o.below("etcd", p.Etcd.decode)
 	o.below("gossip", p.Gossip.decode)
@@ -77,6 +78,13 @@ func decodeProcess(file string, root *yaml.Node, problems *Problems) *Process {
 		o.duration("connect_timeout", &p.Upstream.ConnectTimeout, 10*millisecond, time.Minute)
 		o.integer("max_connections", &p.Upstream.MaxConnections, 1, 100_000)
 		o.duration("idle_timeout", &p.Upstream.IdleTimeout, 100*millisecond, time.Hour)
+		o.below("tls", func(o *object) {
+			o.text("ca_file", &p.Upstream.TLS.CAFile)
+			o.text("cert_file", &p.Upstream.TLS.CertFile)
+			o.text("key_file", &p.Upstream.TLS.KeyFile)
+			o.text("server_name", &p.Upstream.TLS.ServerName)
+			o.end()
+		})
 		o.end()
 	})
 	o.below("shutdown", func(o *object) {
@@ -91,8 +99,7 @@ func decodeProcess(file string, root *yaml.Node, problems *Problems) *Process {
 }
 
 func (l *Listen) decode(o *object) {
-	o.text("address", &l.Address)
-	o.integer("max_connections", &l.MaxConnections, 1, 1_000_000)
+	l.Listener.decode(o)
 	o.below("timeouts", func(o *object) {
 		o.duration("head", &l.Timeouts.Head, 10*millisecond, day)
 		o.duration("body", &l.Timeouts.Body, 10*millisecond, day)
@@ -105,7 +112,7 @@ func (l *Listen) decode(o *object) {
 		o.integer("fields", &l.Limits.Fields, 8, 1000)
 		o.end("body_bytes")
 	})
-	o.end("tls", "proxy_protocol")
+	o.end()
 }
 
 func (a *Admin) decode(o *object) {
@@ -204,10 +211,16 @@ func (o *object) prefixes(name string, into *[]netip.Prefix) {
 
 // resolvePaths makes relative paths start from the folder of edge.yaml.
 func (p *Process) resolvePaths(folder string) {
-	for _, path := range []*string{
+	paths := []*string{
 		&p.DataDir, &p.Documents, &p.Admin.TLS.CertFile, &p.Admin.TLS.KeyFile, &p.Admin.TokensFile,
 		&p.Etcd.TLS.CAFile, &p.Etcd.TLS.CertFile, &p.Etcd.TLS.KeyFile, &p.Etcd.PasswordFile, &p.Gossip.KeyFile,
-	} {
+		&p.Upstream.TLS.CAFile, &p.Upstream.TLS.CertFile, &p.Upstream.TLS.KeyFile,
+	}
+	paths = append(paths, p.Listen.paths()...)
+	for i := range p.Listeners {
+		paths = append(paths, p.Listeners[i].paths()...)
+	}
+	for _, path := range paths {
 		if *path != "" && !filepath.IsAbs(*path) {
 			*path = filepath.Join(folder, *path)
 		}

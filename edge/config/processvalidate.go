@@ -40,9 +40,11 @@ func (p *Process) Validate() error {
 		}
 	}
 	p.validateAddresses(&e)
+	p.validateListeners(&e)
 	p.Admin.validate(&e)
 	p.Etcd.validate(&e)
 	p.Gossip.validate(&e)
+	p.Upstream.TLS.validate(&e, "upstream.tls")
 	return e.err()
 }
 
@@ -50,11 +52,14 @@ const listenRule = "ip:port, localhost:port or :port"
 
 func (p *Process) validateAddresses(e *fieldErrors) {
 	taken := make(map[string]string)
-	for _, listener := range []struct{ field, address string }{
-		{"listen.address", p.Listen.Address},
-		{"admin.address", p.Admin.Address},
-		{"admin.health_address", p.Admin.HealthAddress},
-	} {
+	type listener struct{ field, address string }
+	listeners := []listener{{"listen.address", p.Listen.Address}}
+	for i := range p.Listeners {
+		listeners = append(listeners, listener{itemField("listeners", i) + ".address", p.Listeners[i].Address})
+	}
+	listeners = append(listeners,
+		listener{"admin.address", p.Admin.Address}, listener{"admin.health_address", p.Admin.HealthAddress})
+	for _, listener := range listeners {
 		if listener.address == "" && listener.field == "admin.health_address" {
 			continue
 		}
