@@ -92,7 +92,7 @@ func (e *endpoint) transport(i *federation.Instance) (Upstream, error) {
 	u, err := e.g.opts.NewTransport(i)
 	if err != nil {
 		if e.refused.CompareAndSwap(false, true) {
-			e.g.opts.Log.Error("endpoint gets no requests: no transport", "endpoint", i.Key.String(), "error", err)
+			e.g.opts.Log.Error("endpoint gets no requests: no transport", "endpoint", i.String(), "error", err)
 		}
 		return nil, &exchange.Error{
 			Phase: exchange.PhaseConnect, Fault: exchange.FaultGateway,

@@ -219,3 +219,28 @@ func TestRoutesShareTheirService(t *testing.T) {
 		t.Errorf("after a new configuration the budget knows of %d requests", n)
 	}
 }
+
+// BenchmarkOneChange is one instance's change in a service of 10,000, from the
+// catalog's snapshot to the plan that requests use.
+func BenchmarkOneChange(b *testing.B) {
+	g, _, _ := pipeline(b, nil)
+	catalog := federation.NewCatalog(federation.CatalogOptions{Self: "edge-1", NewRuntime: g.NewRuntime})
+	all := make([]*federation.Instance, 10_000)
+	for n := range all {
+		zone := fmt.Sprintf("az%d", 1+n%3)
+		all[n] = instance(fmt.Sprintf("i-%05d", n), zone, fmt.Sprintf("v%d", 1+n%2), fmt.Sprintf("10.0.%d.%d:80", n/250, n%250+1))
+		all[n].Revision = 1
+	}
+	catalog.Replace(all, 1)
+	g.SetSnapshot(catalog.Snapshot(), nil, true)
+	b.ReportAllocs()
+	for n := 0; b.Loop(); n++ {
+		changed := *all[n%len(all)]
+		changed.Weight = 1 + n%100
+		changed.Revision = int64(n + 2)
+		b.StopTimer()
+		catalog.Apply([]federation.Change{{Put: &changed, Revision: changed.Revision}}, changed.Revision)
+		b.StartTimer()
+		g.SetSnapshot(catalog.Snapshot(), []string{"users"}, false)
+	}
+}
