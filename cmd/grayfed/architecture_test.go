@@ -27,6 +27,7 @@ var mayImport = map[string][]string{
 	"edge/http1":        {"edge/exchange", "golang.org/x/sys/unix"},
 	"edge/http2":        {"edge/exchange", "golang.org/x/net/http2"},
 	"edge/certs":        {"edge/exchange", "federation"},
+	"edge/redirect":     {"edge/exchange"},
 	"edge/listen":       {"edge/exchange", "edge/http1", "edge/certs", "golang.org/x/sys/unix"},
 	"edge/gateway":      {"edge/exchange", "federation", "edge/route", "edge/balance", "edge/health", "edge/ratelimit", "edge/observe"},
 	"edge/route":        {"federation"},
