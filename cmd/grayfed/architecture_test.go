@@ -35,6 +35,7 @@ var mayImport = map[string][]string{
 	"edge/health":       {"federation"},
 	"edge/ratelimit":    {"edge/exchange", "federation"},
 	"edge/breaker":      {"edge/exchange", "federation", "github.com/sony/gobreaker/v2"},
+	"edge/admission":    {"federation"},
 	"edge/observe":      {"edge/exchange", "federation"},
 	"edge/config":       {"federation", "edge/route", "edge/ratelimit", "go.yaml.in/yaml/v3"},
 	"edge/api":          {"federation"},
