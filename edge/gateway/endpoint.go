@@ -142,7 +142,7 @@ func (g *Gateway) closeGone(snap *federation.Snapshot) {
 	}
 }
 
-// shut closes the transport; what is under way on it ends first.
+// shut closes the transport; what is under way on it ends in its own time.
 func (e *endpoint) shut() error {
 	e.mu.Lock()
 	e.shutDown = true

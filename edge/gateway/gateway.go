@@ -146,8 +146,8 @@ func New(o Options) (*Gateway, error) {
 	return g, nil
 }
 
-// Close closes the transports; exchanges under way end first. Nothing is
-// served afterwards.
+// Close closes the transports, without waiting for the exchanges under way,
+// which end in their own time. Nothing is served afterwards.
 func (g *Gateway) Close() error {
 	g.upstreamsMu.Lock()
 	opened := g.opened
