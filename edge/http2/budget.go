@@ -10,12 +10,12 @@ import (
 // budget of them, which time, streams and bytes that it takes refill: whoever
 // uses the connection for something never runs out of it.
 const (
-	budgetMost      = 1000
+	budgetMost      = 500
 	budgetEach      = 10 * time.Millisecond // one more
 	budgetStream    = 4                     // for a stream
 	budgetDataBytes = 512                   // for so many bytes sent, and for each DATA frame sent
 	// budgetResets is how many streams a peer may reset before they are
-	// answered, unless it lets at least as many be answered. Envoy's
+	// answered, or open beyond the limit, unless it lets at least as many be answered. Envoy's
 	// premature_reset_total_stream_count is 500.
 	budgetResets = 200
 )
@@ -44,8 +44,8 @@ func (l *link) spend(n int) *fault {
 	return nil
 }
 
-// wasted counts a stream that the peer has reset before it was answered. mu
-// is held.
+// wasted counts a stream that the peer has reset before it was answered, or
+// opened beyond the limit. mu is held.
 func (l *link) wasted() *fault {
 	b := &l.budget
 	if b.resets++; b.resets > budgetResets && b.resets > b.opened/2 {

@@ -13,6 +13,7 @@ var errNoConnect = errors.New("endpoint does not enable extended CONNECT")
 // mayConnect waits for the endpoint's settings, which say whether it knows
 // extended CONNECT: RFC 8441, section 3.
 func (call *call) mayConnect() *exchange.Error {
+	call.l.flushElsewhere()
 	select {
 	case <-call.conn.greeted: // the connection ends if they do not come in time
 	case <-call.readable: // the exchange was cancelled

@@ -138,15 +138,16 @@ func (l *link) init(nc net.Conn, eng *Engine, side side, opts *linkOptions) {
 	l.quietSince = now
 }
 
-// greet queues what a connection begins with, after the client's preface.
+// greet queues what a connection begins with, after the client's preface. It
+// is written together with what comes next.
 func (l *link) greet(settings ...http2.Setting) {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	out := appendSettings(l.room(), settings...)
 	if more := l.opts.connWindow - defaultWindow; more > 0 {
 		out = appendWindowUpdate(out, 0, int64(more))
 	}
 	l.put(out)
-	l.flush()
 }
 
 // fill reads more bytes. A connection that has been quiet for a while waits
@@ -271,6 +272,9 @@ func (l *link) goodbye(err error) {
 	}
 	if !said {
 		l.broken = true
+	}
+	if l.flushing {
+		l.writeUntil.Store(l.eng.until(lingerAtMost))
 	}
 	l.flush()
 	if !said {

@@ -120,8 +120,12 @@ func (l *link) write() {
 	out, home := l.out, l.outHome
 	l.out, l.outHome, l.control = nil, nil, 0
 	l.taken += int64(len(out))
+	timeout := l.opts.writeTimeout
+	if l.err != nil {
+		timeout = lingerAtMost
+	}
 	l.mu.Unlock()
-	l.writeUntil.Store(l.eng.until(l.opts.writeTimeout))
+	l.writeUntil.Store(l.eng.until(timeout))
 	_, err := l.nc.Write(out)
 	l.writeUntil.Store(0)
 	l.freeOut(out, home)

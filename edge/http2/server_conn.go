@@ -226,13 +226,16 @@ func (c *serverConn) header(id uint32, end bool) *fault {
 	}
 	c.peerMax = id
 	c.budget.opened++
-	c.budget.earn(budgetStream)
 	switch {
 	case c.closing:
 		return c.refuse(id, http2.ErrCodeRefusedStream, ReasonDraining)
 	case c.active >= c.opts.streams || c.working >= 2*c.opts.streams:
+		if bad := c.wasted(); bad != nil {
+			return bad
+		}
 		return c.refuse(id, http2.ErrCodeRefusedStream, ReasonTooManyStreams)
 	}
+	c.budget.earn(budgetStream)
 	ss := c.eng.streams.Get().(*serverStream)
 	if reason := ss.take(c, end); reason != ReasonNone {
 		defer c.eng.streams.Put(ss)
