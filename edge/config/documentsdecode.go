@@ -199,11 +199,18 @@ func (s *draft) spec(d *decoder, o *object, kind Kind, name string, named *yaml.
 		}
 		s.services = append(s.services, declared[service]{value: facts, name: name, d: d, at: named, field: nameField, prefix: prefix})
 	case KindRelease:
+		if slices.Contains(reservedReleases[:], name) {
+			d.wrong(named, nameField, "a name that is not one of "+strings.Join(reservedReleases[:], ", ")+": evidence uses them")
+		}
 		release := &federation.Release{Name: name}
 		decodeRelease(o, release)
 		s.releases = append(s.releases, declared[*federation.Release]{value: release, name: name, d: d, at: named, field: nameField, prefix: prefix})
 	}
 }
+
+// reservedReleases name subsets of requests that no release selects, in metrics
+// and logs.
+var reservedReleases = [...]string{"baseline", "none"}
 
 func printableASCII(text string) bool {
 	return !slices.ContainsFunc([]byte(text), func(c byte) bool { return c <= ' ' || c > '~' })

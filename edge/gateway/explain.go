@@ -151,7 +151,7 @@ func (g *Gateway) explainLadder(c *call, e *Explanation) {
 		switch {
 		case group == chosen.group && rung == chosen.rung:
 			s.Chosen, s.Why = true, "taken: "+s.count()
-		case passed[group]:
+		case passed[group], s.Usable == 0:
 			s.Why = "passed over: " + s.count()
 		default:
 			s.Why = "not reached: " + s.count()
@@ -246,9 +246,17 @@ func (g *Gateway) complete(c *call, walked []Step) []Step {
 				Why: "passed over: no instance in this zone",
 			})
 		}
-		for _, s := range walked {
-			if s.Rung == here || s.Rung == elsewhere {
-				steps = append(steps, s)
+		// A zone that has nothing usable gets no share, so that requests begin
+		// behind it: this edge's own comes first all the same, as in the rules.
+		behind := func(s *Step) bool { return s.Rung == here && s.Usable == 0 && !s.Chosen }
+		for n := range walked {
+			if behind(&walked[n]) {
+				steps = append(steps, walked[n])
+			}
+		}
+		for n := range walked {
+			if s := &walked[n]; (s.Rung == here || s.Rung == elsewhere) && !behind(s) {
+				steps = append(steps, *s)
 			}
 		}
 		if !slices.ContainsFunc(walked, func(s Step) bool { return s.Rung == elsewhere }) {

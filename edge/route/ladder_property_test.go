@@ -177,7 +177,14 @@ func TestSharesSumUp(t *testing.T) {
 
 func priorityLoad(in route.PlanInput, lane *route.Lane, baseline bool) (load []float64, total float64) {
 	health := make([]float64, len(lane.Groups))
+	others := false
+	for _, g := range lane.Groups {
+		others = others || !g.Lost && len(g.Endpoints) > 0
+	}
 	for i, g := range lane.Groups {
+		if g.Lost && others {
+			continue
+		}
 		weight, full := 0.0, float64(g.Full)
 		for _, e := range g.Endpoints {
 			w := float64(e.Weight)

@@ -1,5 +1,7 @@
 package route
 
+import "slices"
+
 // fullShare is all of a lane's requests; wholeHealth is a zone with nothing
 // lost, in finer steps, for what is left when little is healthy anywhere.
 const (
@@ -22,9 +24,15 @@ const (
 // first that has an endpoint, as in Envoy.
 // https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/upstream/load_balancing/priority
 func shares(groups []*groupDraft) []uint32 {
+	// A lost zone is asked only where nothing else is left: what it still has
+	// of endpoints is what nobody has tried yet.
+	leave := slices.ContainsFunc(groups, func(g *groupDraft) bool { return !g.Lost && len(g.Endpoints) > 0 })
 	health := make([]int64, len(groups))
 	total := int64(0)
 	for i, g := range groups {
+		if g.Lost && leave {
+			continue
+		}
 		health[i] = g.health()
 		total += health[i]
 	}
