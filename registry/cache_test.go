@@ -19,7 +19,7 @@ func filledCache(t *testing.T, r *rig) (path string, last *federation.Snapshot) 
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "snapshot")
 	b := r.start("b", "az2", "east", noProbe, patient)
-	a := r.start("a", "az1", "east", cachedAt(path))
+	a := r.start("a", "az1", "east", cachedAt(path), mortal)
 	b.put(instance("u2", "az2"))
 	// As a newer version would write it: other fields, another order.
 	r.write(r.keys.instance(key("u1")), `{"owner":"a","mesh":{ "mtls":true},"schema":1,"service":"user-service","id":"u1","zone":"az1","region":"east","address":"10.0.0.7:8080","weight":7,"ttl":"1m","stamp":{"lamport":3,"origin":"a"}}`)

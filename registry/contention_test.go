@@ -19,7 +19,7 @@ func TestConcurrentWritesHaveOneOrder(t *testing.T) {
 	t.Parallel()
 	const rounds = 60
 	r := newRig(t)
-	a, b, c := r.start("a", "az1", "east"), r.start("b", "az1", "east"), r.start("c", "az3", "south")
+	a, b, c := r.start("a", "az1", "east", mortal), r.start("b", "az1", "east", mortal), r.start("c", "az3", "south")
 	for _, n := range []*node{a, b} {
 		n.SetEdgeAlive(func(string) bool { return false })
 	}
@@ -103,6 +103,9 @@ func TestOneOfTwoFirstRegistrationsIsRefused(t *testing.T) {
 		}
 		writing.Wait()
 		stored, _, _ := r.stored()
+		if stored[key(id)] == nil {
+			t.Fatalf("nobody has %s: %v", id, errs)
+		}
 		owner := stored[key(id)].Owner
 		for n, at := range nodes {
 			refused, _ := errors.AsType[*OwnedError](errs[n])

@@ -15,9 +15,10 @@ import (
 	"github.com/grayfed/grayfed/federation"
 )
 
-// listPage is how many keys are read at a time: some 2 MB, so that neither
-// side holds the whole in one message.
-const listPage = 5000
+// listPage is how many keys are read at a time: some 4 MB, so that neither
+// side holds the whole in one message. For each page etcd counts all the keys
+// that are left, so smaller ones cost it more.
+const listPage = 10_000
 
 // listing is everything that etcd held at one revision.
 type listing struct {

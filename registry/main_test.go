@@ -31,7 +31,7 @@ func (m withEtcd) Run() int {
 	sharedEtcd = endpointOf(server)
 	// The tests wait for leases and time-outs much more than for processors.
 	flag.Parse()
-	if err := flag.Set("test.parallel", "5"); err != nil {
+	if err := flag.Set("test.parallel", "4"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

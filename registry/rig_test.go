@@ -67,12 +67,15 @@ type node struct {
 // fast are intervals that tests can wait for.
 func fast() Timing {
 	return Timing{
-		EdgeLease: 2 * time.Second, Write: 3 * time.Second, Progress: 100 * time.Millisecond,
+		EdgeLease: 20 * time.Second, Write: 10 * time.Second, Progress: 100 * time.Millisecond,
 		AdoptGrace: 50 * time.Millisecond, AdoptTier: 300 * time.Millisecond, OrphanProbe: 100 * time.Millisecond,
 		ReplayAge: time.Hour, Audit: time.Hour, CacheAfter: 100 * time.Millisecond, CacheEvery: 20 * time.Millisecond,
 		BackoffMax: 50 * time.Millisecond,
 	}
 }
+
+// mortal is for an edge whose lease is to end within a test.
+func mortal(o *Options) { o.Timing.EdgeLease = 2 * time.Second }
 
 var incarnations atomic.Uint64
 

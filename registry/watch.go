@@ -26,13 +26,18 @@ func (r *Registry) follow(ctx context.Context) {
 	}
 	wait := backoff{max: r.timing.BackoffMax}
 	wait.reset(50 * time.Millisecond)
+	// The first silence ends before the view counts as stale; an etcd that
+	// needs longer to catch the watch up is given it.
+	silence := 2 * r.timing.Progress
 	for ctx.Err() == nil {
-		progressed, err := r.watch(ctx)
+		progressed, err := r.watch(ctx, silence)
 		if ctx.Err() != nil {
 			return
 		}
+		silence = min(2*silence, 20*r.timing.Progress)
 		if progressed {
 			wait.reset(50 * time.Millisecond)
+			silence = 2 * r.timing.Progress
 		}
 		if r.state.fail(err) {
 			r.log.Warn("watch of the registry ended", "error", err)
@@ -107,10 +112,10 @@ func (r *Registry) firstList(ctx context.Context) bool {
 	}
 }
 
-// watch follows etcd from the view's revision until the watch breaks. It
-// reports whether anything came. etcd's client takes up a broken stream by
+// watch follows etcd from the view's revision until the watch breaks or is
+// silent for too long. It reports whether anything came. etcd's client takes up a broken stream by
 // itself where it was, so most outages end here without a word.
-func (r *Registry) watch(ctx context.Context) (progressed bool, err error) {
+func (r *Registry) watch(ctx context.Context, silence time.Duration) (progressed bool, err error) {
 	r.mu.Lock()
 	revision, cluster := r.view.revision, r.view.cluster
 	r.mu.Unlock()
@@ -128,8 +133,7 @@ func (r *Registry) watch(ctx context.Context) (progressed bool, err error) {
 	// Silence in spite of the questions: a stream that is dead without
 	// having been closed, an etcd that is away, or one that is not as far as
 	// the watch, be it that it was set back or that the client took up the
-	// watch from the next revision. It ends before the view counts as stale.
-	silence := 2 * r.timing.Progress
+	// watch from the next revision.
 	quiet := time.NewTimer(silence)
 	defer quiet.Stop()
 	for {

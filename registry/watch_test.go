@@ -60,7 +60,7 @@ func TestEventsThatAreKnownAreDropped(t *testing.T) {
 func TestListThenWatchLeavesNoGap(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	const preloaded = 2*listPage + 500
+	const preloaded = listPage + 500
 	r.preload(0, preloaded)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -73,8 +73,11 @@ func TestListThenWatchLeavesNoGap(t *testing.T) {
 	defer enough.Store(true)
 	for w := range 2 {
 		rnd := rand.New(rand.NewPCG(seed, uint64(w)))
+		pace := time.NewTicker(2 * time.Millisecond)
+		defer pace.Stop()
 		writing.Go(func() {
 			for !enough.Load() {
+				<-pace.C
 				i := instance(fmt.Sprintf("v%d", rnd.IntN(40)), "az1")
 				i.Weight = rnd.IntN(100)
 				if rnd.IntN(3) == 0 {
@@ -315,7 +318,7 @@ func TestAnotherEtcdIsBelieved(t *testing.T) {
 func TestStatusWithoutEtcd(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	n := r.node("a", "az1", "east")
+	n := r.node("a", "az1", "east", mortal, brief)
 	n.gate.shut()
 	n.run()
 	eventually(t, "it says so", func() bool { return n.Status().Err != "" })
