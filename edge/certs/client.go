@@ -48,8 +48,15 @@ type Client struct {
 	opts        ClientOptions
 	authorities *source[*x509.CertPool] // nil: the system's
 	pair        *pair                   // nil: none
-	current     atomic.Pointer[tls.Config]
+	current     atomic.Pointer[trusted]
 	metrics     *metrics
+}
+
+// trusted is what handshakes use from one change to the next.
+type trusted struct {
+	roots    *x509.CertPool // nil: the system's
+	shown    *tls.Certificate
+	sessions tls.ClientSessionCache
 }
 
 // NewClient reads the files. An error is about one that cannot be used. Run
@@ -85,35 +92,65 @@ func NewClient(opts ClientOptions) (*Client, error) {
 	return c, nil
 }
 
-// Config is for one new connection to a server called serverName, unless
-// ClientOptions.ServerName says otherwise, that is to speak one of the
-// protocols by ALPN. Connections that are open keep what they were made with.
+// Config is for connections to a server called serverName, unless
+// ClientOptions.ServerName says otherwise, that are to speak one of the
+// protocols by ALPN. It may be used for as long as the client lives: each
+// handshake uses what the files say by then.
 func (c *Client) Config(serverName string, protocols ...string) *tls.Config {
-	config := c.current.Load().Clone()
-	config.NextProtos = protocols
-	if config.ServerName == "" {
-		config.ServerName = serverName
+	if c.opts.ServerName != "" {
+		serverName = c.opts.ServerName
 	}
-	return config
-}
-
-// swap puts what has been read in force. Sessions of before are not resumed:
-// their servers were verified with other authorities, or saw another
-// certificate.
-func (c *Client) swap() {
-	config := &tls.Config{
-		ServerName: c.opts.ServerName, MinVersion: tls.VersionTLS12, CipherSuites: modernSuites(),
-		ClientSessionCache:          tls.NewLRUClientSessionCache(0),
+	return &tls.Config{
+		ServerName: serverName, NextProtos: protocols, MinVersion: tls.VersionTLS12, CipherSuites: modernSuites(),
+		// crypto/tls would verify with authorities that stand here for good;
+		// verify does the same with those of now, and for resumed sessions, too.
+		InsecureSkipVerify:          true,
+		VerifyConnection:            func(state tls.ConnectionState) error { return c.verify(serverName, state) },
+		GetClientCertificate:        func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return c.current.Load().shown, nil },
+		ClientSessionCache:          sessions{c},
 		DynamicRecordSizingDisabled: true,
 	}
+}
+
+// verify does what crypto/tls does with a server's certificates.
+func (c *Client) verify(serverName string, state tls.ConnectionState) error {
+	opts := x509.VerifyOptions{Roots: c.current.Load().roots, DNSName: serverName, Intermediates: x509.NewCertPool()}
+	for _, certificate := range state.PeerCertificates[1:] {
+		opts.Intermediates.AddCert(certificate)
+	}
+	if _, err := state.PeerCertificates[0].Verify(opts); err != nil {
+		return &tls.CertificateVerificationError{UnverifiedCertificates: state.PeerCertificates, Err: err}
+	}
+	return nil
+}
+
+// sessions are those since the last change: an earlier one would be resumed
+// with a certificate of before.
+type sessions struct{ c *Client }
+
+var _ tls.ClientSessionCache = sessions{}
+
+// Get implements [tls.ClientSessionCache].
+func (s sessions) Get(key string) (*tls.ClientSessionState, bool) {
+	return s.c.current.Load().sessions.Get(key)
+}
+
+// Put implements [tls.ClientSessionCache].
+func (s sessions) Put(key string, state *tls.ClientSessionState) {
+	s.c.current.Load().sessions.Put(key, state)
+}
+
+// swap puts what has been read in force.
+func (c *Client) swap() {
+	next := &trusted{shown: &tls.Certificate{}, sessions: tls.NewLRUClientSessionCache(0)}
 	if c.authorities != nil {
-		config.RootCAs = c.authorities.value
+		next.roots = c.authorities.value
 	}
 	if c.pair != nil {
 		c.pair.taken()
-		config.Certificates = []tls.Certificate{*c.pair.value}
+		next.shown = c.pair.value
 	}
-	c.current.Store(config)
+	c.current.Store(next)
 }
 
 // Run looks at the files until ctx ends, and returns nil. A change that cannot

@@ -24,8 +24,10 @@ func TestClientVerifies(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// One configuration a name: it does not have to be asked for again.
+	configs := map[string]*tls.Config{"x.test": client.Config("x.test", "h2"), "y.test": client.Config("y.test", "h2")}
 	dial := func(name string) (tls.ConnectionState, error) {
-		state, _, err := shake(t, server.Config(), client.Config(name, "h2"))
+		state, _, err := shake(t, server.Config(), configs[name])
 		return state, err
 	}
 	if _, err := dial("x.test"); err == nil {
@@ -42,19 +44,43 @@ func TestClientVerifies(t *testing.T) {
 	if err != nil || state.PeerCertificates[0].SerialNumber.Int64() != 10 || state.NegotiatedProtocol != "h2" {
 		t.Errorf("%v, %+v", err, state)
 	}
+	if state, err := dial("x.test"); err != nil || !state.DidResume {
+		t.Errorf("the second connection: %v, resumed %t", err, state.DidResume)
+	}
 	if _, err := dial("y.test"); err == nil {
 		t.Error("a server of another name is trusted")
 	}
-	client.opts.ServerName = "x.test"
-	client.swap()
-	if _, err := dial("y.test"); err != nil {
-		t.Errorf("the name of the settings does not count: %v", err)
+	// A session does not outlive the trust in its server.
+	replace(t, ca, other.pem)
+	clientSettle(client)
+	if _, err := dial("x.test"); err == nil {
+		t.Error("a session with a server that is not trusted any more is resumed")
 	}
+	replace(t, ca, a.pem)
+	clientSettle(client)
 	// What cannot be used leaves what is in force.
 	replace(t, ca, []byte("nothing"))
 	clientSettle(client)
 	if _, err := dial("x.test"); err != nil {
 		t.Errorf("after a broken file of authorities: %v", err)
+	}
+}
+
+// TestClientNameOfTheSettings: it stands for whatever the address says; and
+// an address is a name, too.
+func TestClientNameOfTheSettings(t *testing.T) {
+	a, dir := newAuthority(t, "ca"), t.TempDir()
+	server := newStore(t, Options{Name: "x", Pairs: []Pair{a.issue(1, ellipticKey(t), "x.test").write(t, dir, "x")}})
+	ca := filepath.Join(dir, "ca.pem")
+	replace(t, ca, a.pem)
+	for name, trusts := range map[string]bool{"": false, "x.test": true, "y.test": false} {
+		client, err := NewClient(ClientOptions{Name: "upstream", CAFile: ca, ServerName: name, Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := shake(t, server.Config(), client.Config("192.0.2.1")); (err == nil) != trusts {
+			t.Errorf("name %q: %v", name, err)
+		}
 	}
 }
 

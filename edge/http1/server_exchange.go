@@ -119,11 +119,20 @@ func (c *serverConn) sendsOn() bool {
 }
 
 // abort ends a connection within a response. Where only the end of the
-// connection ends the response, a reset tells the client that it is cut.
+// connection ends the response, a reset tells the client that it is cut; the
+// farewell of TLS would tell it the contrary.
 func (c *serverConn) abort(x *exchange.Exchange) {
-	if tcp, ok := c.nc.(*net.TCPConn); ok && x.Response.ContentLength < 0 && x.Request.Proto == exchange.HTTP10 {
+	if x.Response.ContentLength >= 0 || x.Request.Proto != exchange.HTTP10 {
+		return
+	}
+	nc := c.nc
+	if inner, ok := nc.(interface{ NetConn() net.Conn }); ok {
+		nc = inner.NetConn()
+	}
+	if tcp, ok := nc.(interface{ SetLinger(seconds int) error }); ok {
 		_ = tcp.SetLinger(0) // it fails on a closed connection only
 	}
+	_ = nc.Close() // as above
 }
 
 // linger lets the client read an answer that ends the connection while it

@@ -213,7 +213,11 @@ func (s *sock) writeConn(p []byte, idle time.Duration) (int, error) {
 		n, err := s.nc.Write(p[written:])
 		written += n
 		if err == nil || written == len(p) {
-			s.writeUntil.Store(0)
+			if s.writeUntil.Swap(0) == expired {
+				// Too late by a hair; the sweeper is about to end the next
+				// write for it, and no TLS connection survives that.
+				return written, errTimeout
+			}
 			return written, nil
 		}
 		if err = s.writeEnded(err); err != nil {

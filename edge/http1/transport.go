@@ -2,6 +2,7 @@ package http1
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -19,9 +20,13 @@ type TransportOptions struct {
 	Address string
 	// Engine keeps the deadlines; somebody must run it. Required.
 	Engine *Engine
-	// Dial opens a connection to Address. The default is TCP.
+	// TLS makes the connections TLS; nil: cleartext. Without a ServerName in
+	// it, the endpoint's certificate must be for Address's host.
+	TLS *tls.Config
+	// Dial opens a connection to Address, without TLS. The default is TCP.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-	// ConnectTimeout is used for exchanges that set none. Default 250 ms.
+	// ConnectTimeout is used for exchanges that set none; TLS is included.
+	// Default 250 ms.
 	ConnectTimeout time.Duration
 	// IdleTimeout is how long an unused connection is kept. Default 60 s.
 	IdleTimeout time.Duration
@@ -68,13 +73,15 @@ func (o *TransportOptions) setDefaults() {
 	orDefault(&o.MaxFields, 128)
 }
 
+type dialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
+
 // Transport carries exchanges to one endpoint over pooled HTTP/1.1
 // connections.
 type Transport struct {
 	options TransportOptions
 	limits  headLimits
 	eng     *Engine
-	dial    func(ctx context.Context, network, address string) (net.Conn, error)
+	dial    dialFunc
 	index   int // the engine's
 
 	mu     sync.Mutex
@@ -101,8 +108,31 @@ func NewTransport(options TransportOptions) (*Transport, error) {
 	if t.dial == nil {
 		t.dial = new(net.Dialer).DialContext
 	}
+	if options.TLS != nil {
+		t.dial = dialTLS(t.dial, options.TLS, options.Address)
+	}
 	t.eng.add(t)
 	return t, nil
+}
+
+// dialTLS shakes hands over what dial opens.
+func dialTLS(dial dialFunc, config *tls.Config, address string) dialFunc {
+	config = config.Clone()
+	if config.ServerName == "" {
+		config.ServerName, _, _ = net.SplitHostPort(address) // it has been checked
+	}
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		nc, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		secure := tls.Client(nc, config)
+		if err := secure.HandshakeContext(ctx); err != nil {
+			_ = nc.Close() // it came to nothing
+			return nil, fmt.Errorf("TLS handshake: %w", err)
+		}
+		return secure, nil
+	}
 }
 
 // Close closes the unused connections, and the others when their exchanges

@@ -15,7 +15,7 @@ import (
 // taken for blocked would cost more than the call. One goroutine reads and one
 // writes at a time; crypto/tls sees to that.
 type socket struct {
-	net.Conn
+	*net.TCPConn
 	raw syscall.RawConn
 
 	rp      []byte // where the read under way puts its bytes
@@ -27,7 +27,7 @@ type socket struct {
 	writeFn func(fd uintptr) bool
 }
 
-var _ syscall.Conn = (*socket)(nil)
+var _ net.Conn = (*socket)(nil)
 
 // newSocket returns conn itself when it is no TCP connection.
 func newSocket(conn net.Conn) net.Conn {
@@ -39,13 +39,10 @@ func newSocket(conn net.Conn) net.Conn {
 	if err != nil {
 		return conn
 	}
-	s := &socket{Conn: conn, raw: raw}
+	s := &socket{TCPConn: tcp, raw: raw}
 	s.readFn, s.writeFn = s.readable, s.writable
 	return s
 }
-
-// SyscallConn implements [syscall.Conn].
-func (s *socket) SyscallConn() (syscall.RawConn, error) { return s.raw, nil }
 
 // Read implements [net.Conn].
 func (s *socket) Read(p []byte) (int, error) {
