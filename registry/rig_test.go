@@ -259,10 +259,10 @@ func (r *rig) agree(nodes ...*node) {
 
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(15 * time.Second)
+	deadline := time.Now().Add(30 * time.Second)
 	for !ok() {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within 15s: %s", what)
+			t.Fatalf("not within 30s: %s", what)
 		}
 		time.Sleep(2 * time.Millisecond)
 	}
