@@ -36,7 +36,10 @@ type bounds struct {
 	elsewhere atomic.Int64 // in flight from other edges, as they say
 }
 
-var _ federation.Runtime = (*endpoint)(nil)
+var (
+	_ federation.Runtime = (*endpoint)(nil)
+	_ health.Tracked     = (*endpoint)(nil)
+)
 
 // NewRuntime makes the runtime of an instance, as a catalog wants it: it does
 // not block.
@@ -45,6 +48,9 @@ func (g *Gateway) NewRuntime(i *federation.Instance) federation.Runtime {
 	e.zone.Store(g.zone(i.Zone))
 	return e
 }
+
+// Tracker implements [health.Tracked].
+func (e *endpoint) Tracker() *health.Tracker { return e.tracker }
 
 // InFlight implements [federation.Runtime].
 func (e *endpoint) InFlight() int64 { return e.inFlight.Load() }

@@ -32,11 +32,7 @@ func newMetrics(reg prometheus.Registerer, monitor *Monitor) (*metrics, error) {
 	}
 	collectors = append(collectors, prometheus.NewGaugeFunc(
 		prometheus.GaugeOpts{Name: "grayfed_health_tracked_endpoints", Help: "Endpoints that this edge keeps evidence on."},
-		func() float64 {
-			monitor.mu.Lock()
-			defer monitor.mu.Unlock()
-			return float64(len(monitor.trackers))
-		}))
+		func() float64 { return float64(monitor.tracked.Load()) }))
 	for _, c := range collectors {
 		if err := reg.Register(c); err != nil {
 			return nil, err

@@ -12,6 +12,7 @@ import (
 	"container/heap"
 	"context"
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,9 +38,11 @@ type Monitor struct {
 	wake    chan struct{}                     // 1-buffered
 	results chan result
 
-	mu       sync.Mutex
-	trackers map[federation.Key]*Tracker // mu
-	waiting  []*Tracker                  // mu; each at most once, so bounded by the trackers
+	epoch   time.Time    // moment 0
+	tracked atomic.Int64 // trackers that are not closed
+
+	mu      sync.Mutex
+	waiting []*Tracker // mu; each at most once, so bounded by the trackers
 
 	// What follows belongs to the goroutine of Run.
 	schedule schedule
@@ -53,7 +56,7 @@ type Monitor struct {
 
 type result struct {
 	tracker *Tracker
-	began   time.Time
+	began   moment
 	class   int
 	err     error
 }
@@ -68,12 +71,12 @@ func NewMonitor(opts Options) (*Monitor, error) {
 		return nil, err
 	}
 	m := &Monitor{
-		opts:     opts,
-		wake:     make(chan struct{}, 1),
-		results:  make(chan result, opts.Probing.Concurrency),
-		trackers: make(map[federation.Key]*Tracker),
-		probe:    opts.probe,
-		close:    func() {},
+		opts:    opts,
+		wake:    make(chan struct{}, 1),
+		results: make(chan result, opts.Probing.Concurrency),
+		probe:   opts.probe,
+		close:   func() {},
+		epoch:   time.Now().Add(-time.Hour),
 	}
 	if m.probe == nil {
 		p := newProber(opts.Probing)
@@ -90,21 +93,27 @@ func NewMonitor(opts Options) (*Monitor, error) {
 // one tracker for an instance and address: the caller keeps it as long as the
 // endpoint lives and closes it then.
 func (m *Monitor) Tracker(i *federation.Instance) *Tracker {
-	t := &Tracker{monitor: m, key: i.Key}
-	t.state.index = -1
+	t := &Tracker{monitor: m}
 	t.instance.Store(i)
-	m.mu.Lock()
-	m.trackers[i.Key] = t
-	m.mu.Unlock()
+	m.tracked.Add(1)
 	if i.Zone == m.opts.Zone {
 		m.enqueue(t)
 	}
 	return t
 }
 
+// moment is now on the monitor's clock.
+func (m *Monitor) moment(now time.Time) moment { return moment(now.Sub(m.epoch)) }
+
+// Tracked is a runtime that keeps the tracker of its endpoint.
+type Tracked interface {
+	Tracker() *Tracker
+}
+
 // Update brings facts up to date that may change while an endpoint and its
 // tracker live: its zone and its health path. It takes what a catalog's
-// subscription gives: the names of changed services, or all.
+// subscription gives: the names of changed services, or all. Trackers are found
+// by the endpoints' runtimes, which are to be [Tracked].
 func (m *Monitor) Update(snap *federation.Snapshot, changed []string, all bool) {
 	if all {
 		changed = snap.Services()
@@ -115,21 +124,17 @@ func (m *Monitor) Update(snap *federation.Snapshot, changed []string, all bool) 
 			continue
 		}
 		for _, e := range view.Endpoints {
-			m.update(e.Instance)
+			if rt, ok := e.Runtime.(Tracked); ok {
+				m.update(rt.Tracker(), e.Instance)
+			}
 		}
 	}
 }
 
-func (m *Monitor) update(i *federation.Instance) {
-	m.mu.Lock()
-	t := m.trackers[i.Key]
-	m.mu.Unlock()
-	if t == nil {
-		return
-	}
+func (m *Monitor) update(t *Tracker, i *federation.Instance) {
 	was := t.instance.Load()
-	if was.Address != i.Address || was == i {
-		return // its own tracker is made with it
+	if was == i {
+		return
 	}
 	t.instance.Store(i)
 	if was.Zone != i.Zone {
@@ -161,15 +166,6 @@ func (m *Monitor) enqueue(t *Tracker) {
 	case m.wake <- struct{}{}:
 	default: // it is awake already
 	}
-}
-
-func (m *Monitor) remove(t *Tracker) {
-	m.mu.Lock()
-	if m.trackers[t.key] == t {
-		delete(m.trackers, t.key)
-	}
-	m.mu.Unlock()
-	m.enqueue(t)
 }
 
 // Run watches until ctx ends, and returns nil once its probes have ended.
@@ -211,32 +207,35 @@ func (m *Monitor) takeWaiting() []*Tracker {
 // attend looks at a tracker that asked for it.
 func (m *Monitor) attend(t *Tracker, now time.Time) {
 	t.queued.Store(false) // before looking: what comes later asks again
-	s := &t.state
 	if t.closed.Load() {
-		m.unlist(t)
-		m.withdraw(t, now)
+		if t.state != nil {
+			m.unlist(t)
+			m.withdraw(t, now)
+		}
 		return
 	}
+	at := m.moment(now)
 	if !t.listed.Load() {
 		if !m.cares(t, now) {
 			return
 		}
 		t.listed.Store(true)
+		if t.state == nil {
+			t.state = &state{index: -1}
+		}
 		// A random phase, so that a thousand new endpoints are not probed
 		// at once.
-		s.next = now.Add(time.Duration(m.opts.Rand() * float64(m.opts.Probing.Interval)))
-		m.schedule.put(t, s.next)
+		t.state.next = at.add(time.Duration(m.opts.Rand() * float64(m.opts.Probing.Interval)))
+		m.schedule.put(t, t.state.next)
 	}
+	s := t.state
 	if c := cause(t.out.Load()); c != causeNone && s.status != federation.Unhealthy {
-		s.eject(c, &m.opts.Ejection, now)
+		s.eject(c, &m.opts.Ejection, at)
 		m.metrics.ejected(c)
 		m.changed(t, now)
 	}
 	if t.urgent.Load() && !s.probing {
-		s.next = s.began.Add(urgentPause)
-		if s.next.Before(now) {
-			s.next = now
-		}
+		s.next = max(s.began.add(urgentPause), at)
 	}
 	m.reschedule(t)
 }
@@ -244,8 +243,9 @@ func (m *Monitor) attend(t *Tracker, now time.Time) {
 // cares reports whether the endpoint is this edge's to watch: of its zone, in
 // use, or held out by its evidence.
 func (m *Monitor) cares(t *Tracker, now time.Time) bool {
-	return t.instance.Load().Zone == m.opts.Zone || t.state.status == federation.Unhealthy ||
-		t.state.status == federation.Recovering || t.used(now.UnixNano())
+	s := t.state
+	return t.instance.Load().Zone == m.opts.Zone || t.used(now.UnixNano()) ||
+		s != nil && (s.status == federation.Unhealthy || s.status == federation.Recovering)
 }
 
 // unlist stops watching.
@@ -256,28 +256,29 @@ func (m *Monitor) unlist(t *Tracker) {
 
 // advance handles every tracker whose time has come.
 func (m *Monitor) advance(now time.Time) {
+	at := m.moment(now)
 	for {
 		t := m.schedule.first()
-		if t == nil || m.schedule.times[0].After(now) {
+		if t == nil || m.schedule.times[0] > at {
 			return
 		}
-		s := &t.state
+		s := t.state
 		if !m.cares(t, now) && !s.probing {
 			m.unlist(t)
 			// A request that came meanwhile saw it listed and did not ask.
 			if !t.used(now.UnixNano()) {
-				t.state = state{index: -1, seq: s.seq}
+				t.state = nil
 				continue
 			}
 			t.listed.Store(true)
 		}
-		m.move(t, func() { s.pass(&m.opts, now) }, now)
-		if !s.probing && !s.next.After(now) {
+		m.move(t, func() { s.pass(&m.opts, at) }, now)
+		if !s.probing && s.next <= at {
 			s.probing = true
 			class := s.class()
 			m.ready[class] = append(m.ready[class], t)
 		}
-		if s.status != federation.HealthUnknown && now.Sub(s.reported) >= m.opts.RefreshInterval {
+		if s.status != federation.HealthUnknown && at.sub(s.reported) >= m.opts.RefreshInterval {
 			m.report(t, now)
 		}
 		m.reschedule(t)
@@ -295,6 +296,7 @@ func (s *state) class() int {
 
 // start begins the probes that are due, as far as there are slots.
 func (m *Monitor) start(ctx context.Context, wg *sync.WaitGroup, now time.Time) {
+	at := m.moment(now)
 	most := m.opts.Probing.Concurrency
 	for class := range m.ready {
 		for len(m.ready[class]) > 0 && m.running[0]+m.running[1] < most && (class == 0 || m.running[1] < max(most/2, 1)) {
@@ -304,10 +306,10 @@ func (m *Monitor) start(ctx context.Context, wg *sync.WaitGroup, now time.Time) 
 			if t.closed.Load() {
 				continue
 			}
-			if now.Sub(t.state.next) > m.opts.Probing.Interval {
+			if at.sub(t.state.next) > m.opts.Probing.Interval {
 				m.metrics.late.Add(1)
 			}
-			t.state.began = now
+			t.state.began = at
 			t.urgent.Store(false)
 			m.running[class]++
 			instance, path := t.instance.Load(), m.path(t.instance.Load())
@@ -315,7 +317,7 @@ func (m *Monitor) start(ctx context.Context, wg *sync.WaitGroup, now time.Time) 
 				ctx, cancel := context.WithTimeout(ctx, m.opts.Probing.Timeout)
 				defer cancel()
 				err := m.probe(ctx, instance, path)
-				m.results <- result{tracker: t, began: now, class: class, err: err} // has room for all
+				m.results <- result{tracker: t, began: at, class: class, err: err} // has room for all
 			})
 		}
 		if len(m.ready[class]) == 0 {
@@ -337,22 +339,19 @@ func (m *Monitor) path(i *federation.Instance) string {
 // conclude takes the outcome of a probe.
 func (m *Monitor) conclude(r result, now time.Time) {
 	t := r.tracker
-	s := &t.state
+	s, at := t.state, m.moment(now)
 	s.probing = false
 	m.metrics.probed(r.err == nil)
 	if t.closed.Load() || !t.listed.Load() {
 		return
 	}
-	m.move(t, func() { s.probed(r.err == nil, r.began, &m.opts, now) }, now)
+	m.move(t, func() { s.probed(r.err == nil, r.began, &m.opts, at) }, now)
 	pause := m.opts.Probing.Interval
 	if s.failures > longDown {
 		pause *= time.Duration(min(s.failures-longDown+1, longDownMost))
 	}
 	pause = time.Duration(float64(pause) * (0.9 + 0.2*m.opts.Rand()))
-	s.next = r.began.Add(pause)
-	if s.next.Before(now) {
-		s.next = now
-	}
+	s.next = max(r.began.add(pause), at)
 	if t.urgent.Load() {
 		m.attend(t, now)
 		return
@@ -362,7 +361,7 @@ func (m *Monitor) conclude(r result, now time.Time) {
 
 // move lets the state change and tells of it.
 func (m *Monitor) move(t *Tracker, step func(), now time.Time) {
-	s := &t.state
+	s := t.state
 	was, percent := s.status, s.percent
 	step()
 	if s.status == was && s.percent == percent {
@@ -370,7 +369,9 @@ func (m *Monitor) move(t *Tracker, step func(), now time.Time) {
 	}
 	if was == federation.Unhealthy {
 		// What put it out is over; it is judged by what comes now.
-		t.window.reset()
+		if w := t.window.Load(); w != nil {
+			w.reset()
+		}
 		t.streak.Store(0)
 		t.out.Store(uint32(causeNone))
 	}
@@ -379,26 +380,22 @@ func (m *Monitor) move(t *Tracker, step func(), now time.Time) {
 
 // reschedule sets when the tracker is looked at next.
 func (m *Monitor) reschedule(t *Tracker) {
-	s := &t.state
+	s := t.state
 	if !t.listed.Load() {
 		return
 	}
-	var at time.Time
-	soonest := func(t time.Time) {
-		if at.IsZero() || t.Before(at) {
-			at = t
-		}
-	}
+	const never = moment(math.MaxInt64)
+	at := never
 	if !s.probing {
-		soonest(s.next)
+		at = min(at, s.next)
 	}
 	if s.status != federation.HealthUnknown {
-		soonest(s.reported.Add(m.opts.RefreshInterval))
+		at = min(at, s.reported.add(m.opts.RefreshInterval))
 	}
-	if due := s.due(&m.opts); !due.IsZero() {
-		soonest(due)
+	if due := s.due(&m.opts); due != 0 {
+		at = min(at, due)
 	}
-	if at.IsZero() {
+	if at == never {
 		m.schedule.remove(t) // its probe's outcome brings it back
 		return
 	}
@@ -409,7 +406,7 @@ func (m *Monitor) reschedule(t *Tracker) {
 func (m *Monitor) untilNext(now time.Time) time.Duration {
 	next := time.Hour
 	if m.schedule.first() != nil {
-		next = m.schedule.times[0].Sub(now)
+		next = m.schedule.times[0].sub(m.moment(now))
 	}
 	if len(m.batch) > 0 {
 		next = min(next, m.batchAt.Add(flushPause).Sub(now))
@@ -422,21 +419,21 @@ func (m *Monitor) changed(t *Tracker, now time.Time) {
 	m.seq++
 	t.state.seq = m.seq
 	m.urgent = true
-	s := &t.state
-	m.opts.Log.Info("endpoint health changed", "endpoint", t.key.String(), "address", t.instance.Load().Address,
+	s, i := t.state, t.instance.Load()
+	m.opts.Log.Info("endpoint health changed", "endpoint", i.Key.String(), "address", i.Address,
 		"status", s.status.String(), "percent", s.percent, "reason", s.cause.reason())
 	m.report(t, now)
 }
 
 // report puts the tracker's record into the batch.
 func (m *Monitor) report(t *Tracker, now time.Time) {
-	s := &t.state
+	s := t.state
 	if len(m.batch) == 0 {
 		m.batchAt = now
 	}
-	s.reported = now
+	s.reported = m.moment(now)
 	m.batch = append(m.batch, federation.HealthRecord{
-		Subject:     t.key,
+		Subject:     t.instance.Load().Key,
 		Observer:    m.opts.Self,
 		Incarnation: m.opts.Incarnation,
 		Seq:         s.seq,
@@ -452,7 +449,7 @@ func (m *Monitor) withdraw(t *Tracker, now time.Time) {
 	if t.state.status == federation.HealthUnknown {
 		return
 	}
-	t.state.to(federation.HealthUnknown, 0, causeNone, now)
+	t.state.to(federation.HealthUnknown, 0, causeNone, m.moment(now))
 	m.seq++
 	t.state.seq = m.seq
 	m.urgent = true
@@ -471,7 +468,7 @@ func (m *Monitor) flush(now time.Time) {
 
 // schedule is a heap of trackers by time; each is in it at most once.
 type schedule struct {
-	times    []time.Time
+	times    []moment
 	trackers []*Tracker
 }
 
@@ -481,21 +478,21 @@ var _ heap.Interface = (*schedule)(nil)
 func (s *schedule) Len() int { return len(s.times) }
 
 // Less is for the heap.
-func (s *schedule) Less(i, j int) bool { return s.times[i].Before(s.times[j]) }
+func (s *schedule) Less(i, j int) bool { return s.times[i] < s.times[j] }
 
 // Swap is for the heap.
 func (s *schedule) Swap(i, j int) {
 	s.times[i], s.times[j] = s.times[j], s.times[i]
 	s.trackers[i], s.trackers[j] = s.trackers[j], s.trackers[i]
-	s.trackers[i].state.index, s.trackers[j].state.index = i, j
+	s.trackers[i].state.index, s.trackers[j].state.index = int32(i), int32(j)
 }
 
 // Push is for the heap.
 func (s *schedule) Push(x any) {
 	t := x.(*Tracker)
-	t.state.index = len(s.trackers)
+	t.state.index = int32(len(s.trackers))
 	s.trackers = append(s.trackers, t)
-	s.times = append(s.times, time.Time{})
+	s.times = append(s.times, 0)
 }
 
 // Pop is for the heap.
@@ -515,16 +512,16 @@ func (s *schedule) first() *Tracker {
 	return s.trackers[0]
 }
 
-func (s *schedule) put(t *Tracker, at time.Time) {
+func (s *schedule) put(t *Tracker, at moment) {
 	if t.state.index < 0 {
 		heap.Push(s, t)
 	}
 	s.times[t.state.index] = at
-	heap.Fix(s, t.state.index)
+	heap.Fix(s, int(t.state.index))
 }
 
 func (s *schedule) remove(t *Tracker) {
 	if t.state.index >= 0 {
-		heap.Remove(s, t.state.index)
+		heap.Remove(s, int(t.state.index))
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 
 	"github.com/grayfed/grayfed/federation"
 )
@@ -213,23 +214,23 @@ func TestFailuresLeaveTheWindow(t *testing.T) {
 func TestRepeatedEjectionsLastLonger(t *testing.T) {
 	o := Options{}.withDefaults()
 	var s state
-	now := time.Unix(1_000_000, 0)
+	now := moment(time.Hour)
 	for n, want := range []time.Duration{30, 60, 90, 120, 150, 180, 210, 240, 270, 300, 300} {
 		s.eject(causeGateway, &o.Ejection, now)
-		if got := s.until.Sub(now); got != want*time.Second {
+		if got := s.until.sub(now); got != want*time.Second {
 			t.Errorf("ejection %d lasts %s, want %ds", n+1, got, want)
 		}
 		now = s.until
 		s.recover(&o.Recovery, now)
 	}
 	// 11 ejections less 4 that are forgiven, and one more.
-	now = now.Add(4 * o.Ejection.Base)
+	now = now.add(4 * o.Ejection.Base)
 	s.eject(causeGateway, &o.Ejection, now)
-	if got := s.until.Sub(now); got != 8*30*time.Second {
+	if got := s.until.sub(now); got != 8*30*time.Second {
 		t.Errorf("after four quiet periods: %s", got)
 	}
-	s.eject(causeGateway, &o.Ejection, now.Add(24*time.Hour))
-	if got := s.until.Sub(now.Add(24 * time.Hour)); got != 30*time.Second {
+	s.eject(causeGateway, &o.Ejection, now.add(24*time.Hour))
+	if got := s.until.sub(now.add(24 * time.Hour)); got != 30*time.Second {
 		t.Errorf("after a quiet day: %s", got)
 	}
 }
@@ -256,6 +257,68 @@ func TestOnlyOwnZoneAndEndpointsInUseAreProbed(t *testing.T) {
 		if r.probeCount("far") == count {
 			t.Error("not probed when used again")
 		}
+	})
+}
+
+// runtime keeps a tracker as the gateway does.
+type runtime struct{ tracker *Tracker }
+
+func (r runtime) Tracker() *Tracker { return r.tracker }
+func (r runtime) InFlight() int64   { return 0 }
+func (r runtime) Admits() bool      { return true }
+func (r runtime) Close()            { r.tracker.Close() }
+
+func TestEndpointIsProbedWhenItsZoneBecomesThisOne(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, r *rig) {
+		catalog := federation.NewCatalog(federation.CatalogOptions{
+			NewRuntime: func(i *federation.Instance) federation.Runtime { return runtime{r.Tracker(i)} },
+		})
+		move := func(id, zone string, revision int64) {
+			i := instance(id, zone)
+			i.Revision = revision
+			catalog.Apply([]federation.Change{{Put: i, Revision: revision}}, revision)
+			r.Update(catalog.Snapshot(), []string{i.Service}, false)
+		}
+		move("comes", "az2", 1)
+		move("stays", "az2", 2)
+		time.Sleep(5 * time.Second)
+		if n := r.probeCount("comes"); n != 0 {
+			t.Fatalf("%d probes of another zone's", n)
+		}
+		move("comes", "az1", 3)
+		time.Sleep(5 * time.Second)
+		if comes, stays := r.probeCount("comes"), r.probeCount("stays"); comes == 0 || stays != 0 {
+			t.Errorf("%d probes of the one that came, %d of the one that did not", comes, stays)
+		}
+		move("comes", "az2", 4)
+		time.Sleep(5 * time.Second)
+		count := r.probeCount("comes")
+		time.Sleep(5 * time.Second)
+		if more := r.probeCount("comes") - count; more != 0 {
+			t.Errorf("%d probes of one that went", more)
+		}
+	})
+}
+
+// What probes and requests need is not made for endpoints without either.
+func TestUnusedEndpointOfAnotherZoneTakesLittle(t *testing.T) {
+	bubble(t, nil, func(t *testing.T, r *rig) {
+		far := r.Tracker(instance("far", "az2"))
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		if far.window.Load() != nil || far.state != nil || unsafe.Sizeof(*far) > 64 {
+			t.Errorf("window %p, state %p, %d bytes", far.window.Load(), far.state, unsafe.Sizeof(*far))
+		}
+		var all sync.WaitGroup
+		for range 8 {
+			all.Go(func() { far.Success(time.Now().UnixNano()) })
+		}
+		all.Wait()
+		if _, total := far.outcomes().sums(time.Now().UnixNano()); total != 8 {
+			t.Errorf("%d of 8 first outcomes counted", total)
+		}
+		time.Sleep(5 * time.Second)
+		wantSaid(t, r, "far", "healthy 100")
 	})
 }
 
@@ -399,7 +462,7 @@ func TestReportsFromManyGoroutines(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		failures, total := tr.window.sums(time.Now().UnixNano())
+		failures, total := tr.outcomes().sums(time.Now().UnixNano())
 		if total != 16_000 || failures != 1600 {
 			t.Errorf("counted %d failures of %d, want 1600 of 16000", failures, total)
 		}

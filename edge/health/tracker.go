@@ -17,7 +17,7 @@ const (
 )
 
 // cause is why an endpoint is out.
-type cause uint32
+type cause uint8
 
 const (
 	causeNone cause = iota
@@ -47,10 +47,14 @@ func (c cause) reason() string {
 // never block and are safe for concurrent use; now is Unix nanoseconds, which
 // the caller has at hand. Errors that the client caused are not reported at
 // all.
+//
+// There may be 100,000 of them, most of which are neither probed nor sent a
+// request: what only the others need lies elsewhere.
 type Tracker struct {
 	monitor  *Monitor
-	key      federation.Key
 	instance atomic.Pointer[federation.Instance]
+	window   atomic.Pointer[window] // nil until the first report; then it stays
+	state    *state                 // of the monitor's loop; nil: not watched yet
 
 	// out is the cause of an ejection, set by whoever reports the failure
 	// that completes it, so that it counts before anybody is scheduled.
@@ -60,12 +64,15 @@ type Tracker struct {
 	queued atomic.Bool // is in the monitor's queue
 	closed atomic.Bool
 	listed atomic.Bool // is watched by the monitor's loop
+}
 
-	_      [64]byte // what every request writes lies apart from what it reads
-	window window
-
-	// state belongs to the monitor's loop.
-	state state
+// outcomes returns the window to count in, made by the first report.
+func (t *Tracker) outcomes() *window {
+	if w := t.window.Load(); w != nil {
+		return w
+	}
+	t.window.CompareAndSwap(nil, new(window)) // else another's is the first
+	return t.window.Load()
 }
 
 // Success reports a request that the endpoint answered, whatever a client did
@@ -75,7 +82,7 @@ func (t *Tracker) Success(now int64) {
 	if t.streak.Load() != 0 {
 		t.streak.Store(0)
 	}
-	if t.window.succeed(now) {
+	if t.outcomes().succeed(now) {
 		t.opened()
 	}
 }
@@ -83,7 +90,7 @@ func (t *Tracker) Success(now int64) {
 // ConnectFailure reports that no connection could be made. It also asks for a
 // probe at once.
 func (t *Tracker) ConnectFailure(now int64) {
-	opened := t.window.fail(now)
+	opened := t.outcomes().fail(now)
 	streak := t.streak.Add(1) & lowHalf
 	if t.out.Load() == uint32(causeNone) {
 		if streak >= uint64(t.monitor.opts.Ejection.ConnectFailures) {
@@ -101,7 +108,7 @@ func (t *Tracker) ConnectFailure(now int64) {
 // endpoint broke off. The connection stood, so a row of connection failures
 // ends.
 func (t *Tracker) GatewayFailure(now int64) {
-	opened := t.window.fail(now)
+	opened := t.outcomes().fail(now)
 	for {
 		old := t.streak.Load()
 		next := old&^lowHalf + oneGateway
@@ -129,13 +136,14 @@ func (t *Tracker) Ejected() bool { return t.out.Load() != uint32(causeNone) }
 // Close ends the watch over the endpoint.
 func (t *Tracker) Close() {
 	if t.closed.CompareAndSwap(false, true) {
-		t.monitor.remove(t)
+		t.monitor.tracked.Add(-1)
+		t.monitor.enqueue(t)
 	}
 }
 
 func (t *Tracker) judgeWindow(now int64) {
 	e := &t.monitor.opts.Ejection
-	failures, total := t.window.sums(now)
+	failures, total := t.outcomes().sums(now)
 	if total >= uint64(e.MinRequests) && failures*100 >= total*uint64(e.WindowPercent) {
 		t.eject(causeWindow)
 	}
@@ -157,6 +165,10 @@ func (t *Tracker) opened() {
 
 // used reports whether requests went there in the last minute.
 func (t *Tracker) used(now int64) bool {
-	_, total := t.window.sums(now)
+	w := t.window.Load()
+	if w == nil {
+		return false
+	}
+	_, total := w.sums(now)
 	return total > 0
 }
