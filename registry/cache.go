@@ -153,15 +153,15 @@ func (c *cacheWriter) line(b []byte) {
 	}
 }
 
-// loadCache puts the cached snapshot in place of none. A file that cannot be
-// believed is as good as none.
-func (r *Registry) loadCache() {
+// readCache reads the cached snapshot and returns what puts it in place of
+// none. A file that cannot be believed is as good as none.
+func (r *Registry) readCache() (use func()) {
 	if r.opts.CachePath == "" {
-		return
+		return func() {}
 	}
 	data, err := os.ReadFile(r.opts.CachePath)
 	if errors.Is(err, fs.ErrNotExist) {
-		return
+		return func() {}
 	}
 	var header cacheHeader
 	var l *listing
@@ -169,12 +169,15 @@ func (r *Registry) loadCache() {
 		header, l, err = r.parseCache(data)
 	}
 	if err != nil {
-		r.log.Warn("cached snapshot is ignored", "path", r.opts.CachePath, "error", err)
-		return
+		return func() {
+			r.log.Warn("cached snapshot is ignored", "path", r.opts.CachePath, "error", err)
+		}
 	}
-	r.useCache(l, header.SavedAt)
-	r.log.Info("etcd does not answer, cached snapshot is used",
-		"instances", len(l.instances), "revision", l.revision, "saved", header.SavedAt)
+	return func() {
+		r.useCache(l, header.SavedAt)
+		r.log.Info("etcd does not answer, cached snapshot is used",
+			"instances", len(l.instances), "revision", l.revision, "saved", header.SavedAt)
+	}
 }
 
 // parseCache reads the cache file's content.
@@ -192,7 +195,7 @@ func (r *Registry) parseCache(data []byte) (cacheHeader, *listing, error) {
 		return header, nil, fmt.Errorf("schema %d, prefix %q: of another version or federation", header.Schema, header.Prefix)
 	}
 	var kvs []*mvccpb.KeyValue
-	prints := make(map[string]federation.Fingerprint)
+	var prints []federation.Fingerprint
 	for len(rest) > 0 {
 		line, rest, _ = bytes.Cut(rest, []byte("\n"))
 		fields := bytes.SplitN(line, []byte(" "), 4)
@@ -204,7 +207,7 @@ func (r *Registry) parseCache(data []byte) (cacheHeader, *listing, error) {
 		if n, hexErr := hex.Decode(print[:], fields[2][:min(len(fields[2]), 2*len(print))]); err != nil || hexErr != nil || n != len(print) {
 			return header, nil, errors.New("entry has no revision or fingerprint")
 		}
-		prints[string(fields[0])] = print
+		prints = append(prints, print)
 		kvs = append(kvs, &mvccpb.KeyValue{Key: fields[0], Value: fields[3], ModRevision: mod})
 	}
 	if len(kvs) != header.Entries {
@@ -212,10 +215,7 @@ func (r *Registry) parseCache(data []byte) (cacheHeader, *listing, error) {
 	}
 	l := newListing()
 	l.revision = header.Revision
-	r.decodePage(l, kvs, make(intern))
-	for _, i := range l.instances {
-		i.Fingerprint = prints[r.keys.instance(i.Key)]
-	}
+	r.decodePage(l, kvs, prints, make(intern))
 	return header, l, nil
 }
 

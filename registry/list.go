@@ -49,7 +49,7 @@ func (r *Registry) list(ctx context.Context, began chan<- struct{}) (*listing, e
 	})
 	names := make(intern)
 	for page := range pages {
-		r.decodePage(out, page, names)
+		r.decodePage(out, page, nil, names)
 	}
 	cancel()
 	fetching.Wait()
@@ -95,8 +95,9 @@ func (r *Registry) fetch(ctx context.Context, out *listing, pages chan<- []*mvcc
 }
 
 // decodePage decodes a page on every processor and adds it to the listing in
-// the order of its keys.
-func (r *Registry) decodePage(out *listing, page []*mvccpb.KeyValue, names intern) {
+// the order of its keys. prints are the fingerprints of its entries; nil: those
+// of their values.
+func (r *Registry) decodePage(out *listing, page []*mvccpb.KeyValue, prints []federation.Fingerprint, names intern) {
 	records := make([]decoded, len(page))
 	workers := min(runtime.GOMAXPROCS(0), 1+len(page)/256)
 	var all sync.WaitGroup
@@ -104,6 +105,9 @@ func (r *Registry) decodePage(out *listing, page []*mvccpb.KeyValue, names inter
 		all.Go(func() {
 			for n := w * len(page) / workers; n < (w+1)*len(page)/workers; n++ {
 				records[n] = r.decode(page[n])
+				if i := records[n].record.instance; i != nil && prints != nil {
+					i.Fingerprint = prints[n]
+				}
 			}
 		})
 	}

@@ -21,7 +21,9 @@ var errRelist = errors.New("watch cannot go on from its revision")
 // then a watch from R+1, gapless; when what the watch needs was compacted, or
 // etcd is another than before, a new list brings what was missed.
 func (r *Registry) follow(ctx context.Context) {
-	if !r.firstList(ctx) {
+	var reading sync.WaitGroup
+	defer reading.Wait()
+	if !r.firstList(ctx, &reading) {
 		return
 	}
 	wait := backoff{max: r.timing.BackoffMax}
@@ -71,7 +73,10 @@ func (r *Registry) accept(l *listing) {
 
 // firstList lists until it succeeds, and puts the cached snapshot in place
 // when etcd does not begin to answer in time. It reports false when ctx ended.
-func (r *Registry) firstList(ctx context.Context) bool {
+// The cache is read while etcd is waited for, by a goroutine in the group, but
+// not before an etcd that is well would have begun to answer: reading it would
+// slow the list down.
+func (r *Registry) firstList(ctx context.Context, reading *sync.WaitGroup) bool {
 	type outcome struct {
 		listing *listing
 		err     error
@@ -80,6 +85,15 @@ func (r *Registry) firstList(ctx context.Context) bool {
 	wait.reset(50 * time.Millisecond)
 	patience := time.NewTimer(r.timing.CacheAfter)
 	defer patience.Stop()
+	doubt := time.NewTimer(r.timing.CacheAfter / 4)
+	defer doubt.Stop()
+	var cached, wanted chan func()
+	read := func() {
+		if cached == nil {
+			cached = make(chan func(), 1)
+			reading.Go(func() { cached <- r.readCache() })
+		}
+	}
 	for {
 		began := make(chan struct{})
 		done := make(chan outcome, 1)
@@ -88,13 +102,21 @@ func (r *Registry) firstList(ctx context.Context) bool {
 			done <- outcome{l, err}
 		}()
 		var o outcome
-		select {
-		case o = <-done:
-		case <-began:
-			o = <-done
-		case <-patience.C:
-			r.loadCache()
-			o = <-done
+		for waiting := true; waiting; {
+			select {
+			case o = <-done:
+				waiting = false
+			case <-began:
+				o = <-done
+				waiting = false
+			case <-doubt.C:
+				read()
+			case <-patience.C:
+				read()
+				wanted = cached
+			case use := <-wanted:
+				use()
+			}
 		}
 		if o.err == nil {
 			r.accept(o.listing)
