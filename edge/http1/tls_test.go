@@ -302,6 +302,70 @@ func TestTLSClientGoes(t *testing.T) {
 	}
 }
 
+// TestSlowTLSClients are timed out like others, whether or not TLS has come to
+// a whole record.
+func TestSlowTLSClients(t *testing.T) {
+	r := newTLSRig(t, nil, func(o *Options, _ *TransportOptions, _ *proxy) {
+		o.HeadTimeout, o.BodyTimeout, o.Handler = 50*time.Millisecond, 50*time.Millisecond, handlerFunc(echo)
+	})
+	for _, text := range []string{"GET / HTTP/1.1\r\nHost:", "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 9\r\n\r\nbody"} {
+		c := r.dialTLS()
+		c.send(text)
+		if got := c.receive(http.MethodGet); got.status != http.StatusRequestTimeout {
+			t.Errorf("%q: %+v", text, got)
+		}
+	}
+	c := r.dialTLS()
+	if err := c.Conn.(*tls.Conn).Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Conn.(*tls.Conn).NetConn().Write([]byte{23, 3, 3, 0, 40, 1}); err != nil { // the beginning of a record
+		t.Fatal(err)
+	}
+	if rest := c.ended(); rest != "" {
+		t.Errorf("received %q", rest)
+	}
+}
+
+// TestTunnelOverTLS carries bytes both ways at once.
+func TestTunnelOverTLS(t *testing.T) {
+	const size = 1 << 20
+	r := newTLSRig(t, func(w http.ResponseWriter, _ *http.Request) {
+		nc, buffered, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer nc.Close()
+		_, _ = io.WriteString(nc, switching+"first")
+		_, _ = io.Copy(nc, buffered) // until the client's end
+		_, _ = io.WriteString(nc, "last")
+	}, unchanged)
+	c := r.dialTLS()
+	c.send(asking)
+	response, err := http.ReadResponse(c.r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	if response.StatusCode != http.StatusSwitchingProtocols {
+		t.Fatal(response.Status)
+	}
+	sent := bytes.Repeat([]byte("0123456789abcdef"), size/16)
+	var sending sync.WaitGroup
+	sending.Go(func() {
+		_, err := c.Write(sent)
+		if err = errors.Join(err, c.Conn.(*tls.Conn).CloseWrite()); err != nil {
+			t.Error(err)
+		}
+	})
+	got := c.ended()
+	sending.Wait()
+	if got != "first"+string(sent)+"last" {
+		t.Errorf("received %d bytes", len(got))
+	}
+}
+
 func TestDrainEndsIdleTLSConnections(t *testing.T) {
 	r := newTLSRig(t, func(http.ResponseWriter, *http.Request) {}, unchanged)
 	c := r.dialTLS()
@@ -315,5 +379,26 @@ func TestDrainEndsIdleTLSConnections(t *testing.T) {
 	}
 	if rest := c.ended(); rest != "" {
 		t.Errorf("received %q", rest)
+	}
+}
+
+// lateConn is swept in the moment in which a write of it succeeds.
+type lateConn struct {
+	net.Conn
+	s *sock
+}
+
+func (c lateConn) Write(p []byte) (int, error) {
+	c.s.writeUntil.Store(expired)
+	return len(p), nil
+}
+
+// TestWriteThatEndsTooLate counts as timed out: the sweeper's deadline may come
+// after it, and TLS does not survive a write that a deadline ends.
+func TestWriteThatEndsTooLate(t *testing.T) {
+	s := &sock{}
+	s.init(lateConn{s: s}, NewEngine())
+	if n, err := s.write([]byte("x"), time.Second); n != 1 || !errors.Is(err, errTimeout) {
+		t.Errorf("%d, %v", n, err)
 	}
 }
