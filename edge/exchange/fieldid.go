@@ -42,6 +42,12 @@ const (
 	fieldCount
 )
 
+// FieldLookalike is a name that is not well known, but may pass for one that
+// is: servers that hand fields on as variables (CGI, WSGI, PHP) write whatever
+// is neither letter nor digit as "_", so that "x_real.ip" becomes the same
+// variable as "X-Real-IP".
+const FieldLookalike = fieldCount
+
 // fieldNames holds, at each id, the spelling used when the gateway itself
 // writes the field.
 var fieldNames = [fieldCount]string{
@@ -105,14 +111,41 @@ func (id FieldID) String() string {
 	return fieldNames[id]
 }
 
-// LookupField returns the id of a name in any letter case, or FieldOther.
+// LookupField returns the id of a name in any letter case, [FieldLookalike], or
+// [FieldOther].
 func LookupField(name string) FieldID {
 	if len(name) < 2 {
 		return FieldOther
 	}
 	id := fieldSlots[fieldSlot(name)]
-	if known := fieldNames[id]; known == name || EqualFold(known, name) {
+	known := fieldNames[id]
+	switch {
+	case known == name:
+		return id
+	case len(known) != len(name) || !Lookalike(known, name):
+		return FieldOther
+	case EqualFold(known, name):
 		return id
 	}
-	return FieldOther
+	// The outer letters of well-known names are no dashes, so that a lookalike
+	// has the slot of its model.
+	return FieldLookalike
+}
+
+// Lookalike reports whether a name is known in any letter case, with anything
+// but a letter or digit in the place of each "-".
+func Lookalike(known, name string) bool {
+	if len(known) != len(name) {
+		return false
+	}
+	for i := range len(known) {
+		if known[i] != name[i] && lower(known[i]) != lower(name[i]) && (known[i] != '-' || alphanumeric(name[i])) {
+			return false
+		}
+	}
+	return true
+}
+
+func alphanumeric(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= lower(c) && lower(c) <= 'z'
 }

@@ -34,6 +34,9 @@ func TestLookupFieldIgnoresLetterCaseOnly(t *testing.T) {
 				if flip == 0x20 && lower(name[i]) >= 'a' && lower(name[i]) <= 'z' {
 					want = id
 				}
+				if name[i] == '-' {
+					want = FieldLookalike
+				}
 				if got := LookupField(string(changed)); got != want {
 					t.Errorf("LookupField(%q) = %v, want %v", changed, got, want)
 				}
@@ -44,6 +47,48 @@ func TestLookupFieldIgnoresLetterCaseOnly(t *testing.T) {
 		if got := LookupField(name); got != FieldOther {
 			t.Errorf("LookupField(%q) = %v, want none", name, got)
 		}
+	}
+}
+
+func TestLookalikes(t *testing.T) {
+	for id := FieldOther + 1; id < fieldCount; id++ {
+		name := id.String()
+		for _, separator := range "_.!~+" {
+			changed := strings.ReplaceAll(name, "-", string(separator))
+			want := FieldLookalike
+			if changed == name {
+				want = id // "Host" has no dash
+			}
+			for _, spelling := range []string{changed, strings.ToUpper(changed), strings.ToLower(changed)} {
+				if got := LookupField(spelling); got != want {
+					t.Errorf("LookupField(%q) = %d, want %d", spelling, got, want)
+				}
+			}
+		}
+	}
+	// The twins: other letters, a dash missing, one too many, a letter instead.
+	for _, name := range []string{"X_Forwarded_Fox", "XForwardedFor", "X__Forwarded_For", "X-Forwarded0For", "User_Agent"} {
+		if got := LookupField(name); got != FieldOther {
+			t.Errorf("LookupField(%q) = %d, want none", name, got)
+		}
+	}
+	if FieldLookalike.String() != "" {
+		t.Errorf("it has a name: %q", FieldLookalike)
+	}
+}
+
+func TestDelLike(t *testing.T) {
+	var fields Fields
+	for _, name := range []string{"X-User-ID", "x_user.id", "X-USER_ID", "X-User-IDs", "XUserID", "X-User0ID", "Accept"} {
+		fields.Add(name, "v")
+	}
+	fields.DelLike("x-user-id")
+	var left []string
+	for _, field := range fields.All() {
+		left = append(left, field.Name)
+	}
+	if got := strings.Join(left, " "); got != "X-User-IDs XUserID X-User0ID Accept" {
+		t.Errorf("left: %s", got)
 	}
 }
 

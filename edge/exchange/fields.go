@@ -9,7 +9,8 @@ package exchange
 type Field struct {
 	Name  string
 	Value string
-	// ID is the well-known name that Name is, or [FieldOther].
+	// ID is the well-known name that Name is, [FieldLookalike] when it could
+	// pass for one, or [FieldOther].
 	ID FieldID
 }
 
@@ -95,6 +96,19 @@ func (f *Fields) DelName(name string) {
 	kept := f.list[:0]
 	for _, field := range f.list {
 		if !EqualFold(field.Name, name) {
+			kept = append(kept, field)
+		}
+	}
+	clear(f.list[len(kept):])
+	f.list = kept
+}
+
+// DelLike removes every field called name, in any letter case and with anything
+// but letters and digits in place of its dashes: see [FieldLookalike].
+func (f *Fields) DelLike(name string) {
+	kept := f.list[:0]
+	for _, field := range f.list {
+		if !Lookalike(name, field.Name) {
 			kept = append(kept, field)
 		}
 	}
