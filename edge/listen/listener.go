@@ -185,18 +185,27 @@ func (l *Listener) serve(conn net.Conn) {
 	}
 	info := exchange.Conn{ID: l.ids.Add(1), Remote: addrPort(conn.RemoteAddr()), Local: addrPort(conn.LocalAddr())}
 	l.serving.Go(func() {
-		defer l.open.Add(-1)
-		if l.plain() {
-			l.opts.HTTP1.ServeConn(conn, info)
-			return
+		ready, codec := conn, l.opts.HTTP1
+		if !l.plain() {
+			ready, codec = l.greet(conn, &info)
 		}
-		ready, codec := l.greet(conn, &info)
-		if codec == nil {
+		switch {
+		case codec == nil:
 			_ = conn.Close() // what went wrong has been counted
-			return
+			l.open.Add(-1)
+		case info.TLS != nil:
+			// The handshake has made this goroutine's stack large. The
+			// connection, which may be idle for long, gets a small one.
+			l.serving.Go(func() { l.hand(ready, codec, info) })
+		default:
+			l.hand(ready, codec, info)
 		}
-		codec.ServeConn(ready, info)
 	})
+}
+
+func (l *Listener) hand(conn net.Conn, codec Codec, info exchange.Conn) {
+	defer l.open.Add(-1)
+	codec.ServeConn(conn, info)
 }
 
 // addrPort is a TCP address with IPv4 in its own form.
