@@ -84,6 +84,9 @@ var (
 	ErrClientGone = errors.New("client went away")
 	// ErrZoneLost: the endpoint's zone was declared dead while it worked.
 	ErrZoneLost = errors.New("zone lost")
+	// ErrDrained: the endpoint drains, and the exchange lasted for longer than
+	// it was granted.
+	ErrDrained = errors.New("endpoint drained")
 	// ErrPoolExhausted: the endpoint's connection limit is reached.
 	ErrPoolExhausted = errors.New("connection limit reached")
 	// ErrClosed: the transport has been closed.

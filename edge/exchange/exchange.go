@@ -84,7 +84,8 @@ type Response struct {
 	Status int // 200 to 599, or 101 with a Tunnel
 	// Header is without framing and connection fields, as in Request.
 	Header Fields
-	// Body is nil when the response has none.
+	// Body is nil when the response has none. One that ends at
+	// [Exchange.Deadline] also implements [Prolonger].
 	Body Body
 	// ContentLength is the body's length in bytes or -1 when it is not known
 	// beforehand. In an answer to HEAD and in a 304 it is what the upstream
@@ -126,6 +127,14 @@ type Body interface {
 	Close() error
 }
 
+// Prolonger is a response body that ends at a deadline, which a handler may
+// change before the body is pulled: an answer that turns out to be a stream
+// lasts as long as it has something to say.
+type Prolonger interface {
+	// SetDeadline replaces the exchange's deadline; the zero time is none.
+	SetDeadline(t time.Time)
+}
+
 // Tunnel is the upstream's side of a switched connection (WebSocket). Read
 // and Write may be used by two goroutines at once; Close ends both.
 type Tunnel interface {
@@ -138,9 +147,13 @@ type Tunnel interface {
 
 // Timeouts bound one attempt at an upstream. Zero means no bound of its own.
 type Timeouts struct {
-	Connect time.Duration // until a connection is established, TLS included
+	Connect time.Duration // until a connection is established
+	TLS     time.Duration // until its TLS handshake is over; 0: Connect includes it
 	Head    time.Duration // from the request sent to the response head
 	Idle    time.Duration // between two pieces of a body or a tunnel, each way
+	// Body is between two pieces of the request's body, for exchanges whose
+	// client may be silent for long; 0: what the codec allows every client.
+	Body time.Duration
 }
 
 // Conn describes the client's connection.
@@ -165,7 +178,7 @@ type Exchange struct {
 	Conn     *Conn
 	Timeouts Timeouts
 	// Deadline bounds the whole exchange up to the response's last byte;
-	// zero means none. Tunnels end it.
+	// zero means none. Tunnels end it, and a [Prolonger] may get another one.
 	Deadline time.Time
 	// Start is when the first byte of the request was seen.
 	Start time.Time

@@ -4,14 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/grayfed/grayfed/edge/exchange"
 )
 
 var (
-	_ exchange.Body     = (*call)(nil)
-	_ waiter            = (*call)(nil)
-	_ exchange.Releaser = (*call)(nil)
+	_ exchange.Body      = (*call)(nil)
+	_ exchange.Prolonger = (*call)(nil)
+	_ waiter             = (*call)(nil)
+	_ exchange.Releaser  = (*call)(nil)
 )
 
 // Next implements [exchange.Body].
@@ -63,4 +65,12 @@ func (call *call) Close() error {
 	}
 	call.finish()
 	return nil
+}
+
+// SetDeadline implements [exchange.Prolonger].
+func (call *call) SetDeadline(t time.Time) {
+	if call.c != nil {
+		call.deadline = call.t.eng.at(t)
+		call.in.deadline = call.deadline
+	}
 }

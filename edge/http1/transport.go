@@ -25,8 +25,8 @@ type TransportOptions struct {
 	TLS *tls.Config
 	// Dial opens a connection to Address, without TLS. The default is TCP.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-	// ConnectTimeout is used for exchanges that set none; TLS is included.
-	// Default 250 ms.
+	// ConnectTimeout is used for exchanges that set none; TLS is included unless
+	// they set Timeouts.TLS. Default 250 ms.
 	ConnectTimeout time.Duration
 	// IdleTimeout is how long an unused connection is kept. Default 60 s.
 	IdleTimeout time.Duration
@@ -73,16 +73,15 @@ func (o *TransportOptions) setDefaults() {
 	orDefault(&o.MaxFields, 128)
 }
 
-type dialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
-
 // Transport carries exchanges to one endpoint over pooled HTTP/1.1
 // connections.
 type Transport struct {
 	options TransportOptions
 	limits  headLimits
 	eng     *Engine
-	dial    dialFunc
-	index   int // the engine's
+	dial    func(ctx context.Context, network, address string) (net.Conn, error)
+	tls     *tls.Config // nil: cleartext
+	index   int         // the engine's
 
 	mu     sync.Mutex
 	idle   []*upConn // mu; the last one was used last
@@ -109,30 +108,34 @@ func NewTransport(options TransportOptions) (*Transport, error) {
 		t.dial = new(net.Dialer).DialContext
 	}
 	if options.TLS != nil {
-		t.dial = dialTLS(t.dial, options.TLS, options.Address)
+		t.tls = options.TLS.Clone()
+		if t.tls.ServerName == "" {
+			t.tls.ServerName, _, _ = net.SplitHostPort(options.Address) // it has been checked
+		}
 	}
 	t.eng.add(t)
 	return t, nil
 }
 
-// dialTLS shakes hands over what dial opens.
-func dialTLS(dial dialFunc, config *tls.Config, address string) dialFunc {
-	config = config.Clone()
-	if config.ServerName == "" {
-		config.ServerName, _, _ = net.SplitHostPort(address) // it has been checked
+// openConn opens a connection and, where the endpoint speaks TLS, shakes hands.
+func (t *Transport) openConn(ctx context.Context, reachIn, shakeIn time.Duration) (net.Conn, error) {
+	reach, cancel := context.WithTimeout(ctx, reachIn)
+	defer cancel()
+	nc, err := t.dial(reach, "tcp", t.options.Address)
+	if err != nil || t.tls == nil {
+		return nc, err
 	}
-	return func(ctx context.Context, network, address string) (net.Conn, error) {
-		nc, err := dial(ctx, network, address)
-		if err != nil {
-			return nil, err
-		}
-		secure := tls.Client(nc, config)
-		if err := secure.HandshakeContext(ctx); err != nil {
-			_ = nc.Close() // it came to nothing
-			return nil, fmt.Errorf("TLS handshake: %w", err)
-		}
-		return secure, nil
+	if shakeIn > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, shakeIn)
+		defer cancel()
 	}
+	secure := tls.Client(nc, t.tls)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		_ = nc.Close() // err says why
+		return nil, fmt.Errorf("TLS handshake: %w", err)
+	}
+	return secure, nil
 }
 
 // Close closes the unused connections, and the others when their exchanges
@@ -268,7 +271,7 @@ func (t *Transport) connect(x *exchange.Exchange) (*upConn, *exchange.Error) {
 	if timeout <= 0 {
 		timeout = t.options.ConnectTimeout
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout+x.Timeouts.TLS)
 	defer cancel()
 	if !x.Deadline.IsZero() {
 		var cancelDeadline context.CancelFunc
@@ -278,7 +281,7 @@ func (t *Transport) connect(x *exchange.Exchange) (*upConn, *exchange.Error) {
 	if err := x.Await(dialing{cancel}); err != nil {
 		return nil, cancelled(err, exchange.PhaseConnect, false)
 	}
-	nc, err := t.dial(ctx, "tcp", t.options.Address)
+	nc, err := t.openConn(ctx, timeout, x.Timeouts.TLS)
 	_ = x.Await(nil) // it fails for a non-nil argument only
 	if err != nil {
 		if cause := x.Cause(); cause != nil {

@@ -4,13 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/grayfed/grayfed/edge/exchange"
 )
 
 var (
-	_ exchange.Body = (*call)(nil)
-	_ waiter        = (*call)(nil)
+	_ exchange.Body      = (*call)(nil)
+	_ exchange.Prolonger = (*call)(nil)
+	_ waiter             = (*call)(nil)
 )
 
 // Next implements [exchange.Body].
@@ -65,4 +67,14 @@ func (call *call) Trailer() *exchange.Fields {
 func (call *call) Close() error {
 	call.finish()
 	return nil
+}
+
+// SetDeadline implements [exchange.Prolonger].
+func (call *call) SetDeadline(t time.Time) {
+	if call.finished {
+		return
+	}
+	call.l.mu.Lock()
+	call.deadline = call.t.eng.at(t)
+	call.l.mu.Unlock()
 }

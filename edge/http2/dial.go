@@ -35,7 +35,7 @@ func (d *dialing) wait(t *Transport, x *exchange.Exchange) *exchange.Error {
 	if cause := x.Await(interrupted); cause != nil {
 		return cancelled(cause, exchange.PhaseConnect, false)
 	}
-	timeout := t.connectTimeout(x)
+	timeout := t.connectTimeout(x) + x.Timeouts.TLS
 	if !x.Deadline.IsZero() {
 		timeout = min(timeout, time.Until(x.Deadline))
 	}
@@ -76,7 +76,7 @@ type interruptible struct{ cancel context.CancelFunc }
 func (i interruptible) Interrupt() { i.cancel() }
 
 func (t *Transport) connect(x *exchange.Exchange) (*clientConn, *exchange.Error) {
-	ctx, cancel := context.WithTimeout(context.Background(), t.connectTimeout(x))
+	ctx, cancel := context.WithTimeout(context.Background(), t.connectTimeout(x)+x.Timeouts.TLS)
 	defer cancel()
 	if !x.Deadline.IsZero() {
 		var cancelDeadline context.CancelFunc
@@ -86,7 +86,7 @@ func (t *Transport) connect(x *exchange.Exchange) (*clientConn, *exchange.Error)
 	if err := x.Await(interruptible{cancel}); err != nil {
 		return nil, cancelled(err, exchange.PhaseConnect, false)
 	}
-	nc, err := t.openConn(ctx)
+	nc, err := t.openConn(ctx, x)
 	_ = x.Await(nil) // it fails for a non-nil argument only
 	if err == nil {
 		return newClientConn(t, nc), nil
@@ -110,10 +110,17 @@ func (t *Transport) connect(x *exchange.Exchange) (*clientConn, *exchange.Error)
 var errNoHTTP2 = errors.New("endpoint does not negotiate h2")
 
 // openConn opens a connection on which HTTP/2 may be spoken.
-func (t *Transport) openConn(ctx context.Context) (net.Conn, error) {
-	nc, err := t.dial(ctx, "tcp", t.options.Address)
+func (t *Transport) openConn(ctx context.Context, x *exchange.Exchange) (net.Conn, error) {
+	reach, cancel := context.WithTimeout(ctx, t.connectTimeout(x))
+	defer cancel()
+	nc, err := t.dial(reach, "tcp", t.options.Address)
 	if err != nil || t.tls == nil {
 		return nc, err
+	}
+	if x.Timeouts.TLS > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, x.Timeouts.TLS)
+		defer cancel()
 	}
 	secure := tls.Client(nc, t.tls)
 	if err = secure.HandshakeContext(ctx); err == nil && secure.ConnectionState().NegotiatedProtocol != "h2" {

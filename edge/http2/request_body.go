@@ -31,7 +31,11 @@ func (b *requestBody) start() {
 func (b *requestBody) Next() ([]byte, error) {
 	b.ask()
 	ss := b.ss
-	piece, err := ss.pull(ss.conn.srv.options.BodyTimeout, 0)
+	idle := ss.exchange.Timeouts.Body
+	if idle == 0 {
+		idle = ss.conn.srv.options.BodyTimeout
+	}
+	piece, err := ss.pull(idle, 0)
 	ss.exchange.RequestBytes += int64(len(piece))
 	if err == nil || err == io.EOF {
 		return piece, err
