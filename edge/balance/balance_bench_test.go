@@ -16,7 +16,9 @@ func BenchmarkPick(b *testing.B) {
 			mixed[i] = 50 * (1 + i%3)
 		}
 		for weights, list := range map[string][]int{"equal": same(n, 100), "mixed": mixed} {
-			for policy, p := range pickers(endpoints(list...)) {
+			policies := pickers(endpoints(list...))
+			policies["ring"] = balance.NewRing(endpoints(list...), balance.RingOptions{})
+			for policy, p := range policies {
 				b.Run(fmt.Sprintf("%s/endpoints=%d/%s", policy, n, weights), func(b *testing.B) {
 					b.ReportAllocs()
 					rnd := uint64(1)
@@ -48,4 +50,37 @@ func BenchmarkNew(b *testing.B) {
 			balance.NewWeightedRoundRobin(list)
 		}
 	})
+	b.Run("ring", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			balance.NewRing(list, balance.RingOptions{})
+		}
+	})
+	b.Run("ring of the same", func(b *testing.B) {
+		previous := balance.NewRing(list, balance.RingOptions{})
+		b.ReportAllocs()
+		for b.Loop() {
+			balance.NewRing(list, balance.RingOptions{Previous: previous})
+		}
+	})
+}
+
+// BenchmarkRingUnderLoad is a pick whose owner has to be held against its
+// bound.
+func BenchmarkRingUnderLoad(b *testing.B) {
+	for _, n := range []int{8, 100} {
+		b.Run(fmt.Sprintf("endpoints=%d", n), func(b *testing.B) {
+			list := endpoints(same(n, 100)...)
+			for _, e := range list {
+				state(e).inFlight.Store(10)
+			}
+			ring := balance.NewRing(list, balance.RingOptions{})
+			b.ReportAllocs()
+			rnd := uint64(1)
+			for b.Loop() {
+				rnd = rnd*6364136223846793005 + 1442695040888963407
+				ring.PickHash(rnd, rnd, nil)
+			}
+		})
+	}
 }
