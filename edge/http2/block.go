@@ -44,6 +44,7 @@ type block struct {
 	length     int64 // -1: not announced
 	expects    bool
 	badExpect  bool
+	trailers   bool // announced
 	teTrailers bool
 	cookies    []string // its pieces
 	cookieAt   int      // where in fields
@@ -156,7 +157,9 @@ func (b *block) take(field exchange.Field) {
 	case exchange.FieldConnection, exchange.FieldKeepAlive, exchange.FieldProxyConnection,
 		exchange.FieldTransferEncoding, exchange.FieldUpgrade:
 		b.bad(ReasonConnection)
-	default: // Trailer and Proxy-Auth* end here
+	case exchange.FieldTrailer:
+		b.trailers = true
+	default: // Proxy-Auth* end here
 	}
 }
 

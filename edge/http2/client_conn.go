@@ -196,6 +196,10 @@ func (call *call) takeHead(b *block, end bool) Reason {
 		call.left = 0
 	case end && b.length > 0:
 		return ReasonContentLength
+	case b.trailers:
+		// HTTP/1 sends trailers only behind a body whose length it does not
+		// say.
+		call.left, call.announced = b.length, -1
 	default:
 		call.left = b.length
 	}

@@ -104,6 +104,7 @@ type event struct {
 	stream uint32
 	code   http2.ErrCode // of a reset or a GOAWAY
 	last   uint32        // of a GOAWAY
+	more   int           // of a WINDOW_UPDATE
 	fields map[string]string
 	data   string
 	end    bool
@@ -138,6 +139,8 @@ func (r *raw) next() event {
 		e.code, e.end = frame.ErrCode, false
 	case *http2.GoAwayFrame:
 		e.code, e.last, e.end = frame.ErrCode, frame.LastStreamID, false
+	case *http2.WindowUpdateFrame:
+		e.more, e.end = int(frame.Increment), false
 	default:
 		e.ack, e.end = h.Flags.Has(http2.FlagPingAck), false
 	}
