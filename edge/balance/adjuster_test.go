@@ -199,6 +199,30 @@ func TestKeyTooBusyForAnyEndpointIsNotChased(t *testing.T) {
 	}
 }
 
+// TestOneStep: about a percent of the requests moves, from who can give to who
+// lacks most, and nothing of that is a key too busy to move.
+func TestOneStep(t *testing.T) {
+	sample := balance.Sample{Endpoints: []balance.SampledEndpoint{{ID: "busy", Weight: 100}, {ID: "above", Weight: 100}, {ID: "below", Weight: 100}}}
+	slots := func(owner, n, picks uint32) {
+		for range n {
+			sample.Owners = append(sample.Owners, owner)
+			sample.Picks = append(sample.Picks, picks)
+		}
+	}
+	slots(0, 1, 50_000)
+	slots(1, 100, 400)
+	slots(2, 100, 100)
+	corrections, changed := balance.NewAdjuster().Adjust(sample)
+	if !changed || len(corrections) != 3 { // 0.4% each
+		t.Errorf("%d slots move", len(corrections))
+	}
+	for slot, to := range corrections {
+		if sample.Owners[slot] != 1 || to != "below" {
+			t.Errorf("slot %d of %s moves to %s", slot, sample.Endpoints[sample.Owners[slot]].ID, to)
+		}
+	}
+}
+
 // TestFewRequestsProveNothing: shares that chance alone moves are left alone.
 func TestFewRequestsProveNothing(t *testing.T) {
 	s := newSimulation(newTraffic(rand.New(rand.NewPCG(seed, 5)), 50_000, 0.8), 100, 100, 100)

@@ -125,6 +125,37 @@ func TestOneThatGoesOrComesMovesOnlyItsKeys(t *testing.T) {
 	}
 }
 
+// TestAnyOneThatGoesMovesItsSlotsAlone, for weights of any kind, to the last
+// slot.
+func TestAnyOneThatGoesMovesItsSlotsAlone(t *testing.T) {
+	bySlot := func(list []*federation.Endpoint) (ids [1 << 14]string) {
+		ring := balance.NewRing(list, balance.RingOptions{})
+		for slot := range ids {
+			ids[slot] = ring.PickHash(uint64(slot)<<50, 0, nil).ID
+		}
+		return ids
+	}
+	for seed := range uint64(150) {
+		rng := rand.New(rand.NewPCG(seed, 9))
+		weights := make([]int, 3+rng.IntN(6))
+		for i := range weights {
+			weights[i] = 1 + rng.IntN(1000)
+			if rng.IntN(3) == 0 {
+				weights[i] = 1
+			}
+		}
+		list := endpoints(weights...)
+		before := bySlot(list)
+		i := rng.IntN(len(list))
+		after := bySlot(slices.Delete(slices.Clone(list), i, i+1))
+		for slot := range before {
+			if before[slot] != after[slot] && before[slot] != list[i].ID {
+				t.Fatalf("seed %d: weights %v, e%d goes: slot %d moves from %s to %s", seed, weights, i, slot, before[slot], after[slot])
+			}
+		}
+	}
+}
+
 // TestChangedWeightMovesOnlyKeysOfItsEndpoint, as many as its share changes by.
 func TestChangedWeightMovesOnlyKeysOfItsEndpoint(t *testing.T) {
 	before := owners(t, endpoints(100, 200, 100, 400), balance.RingOptions{})
