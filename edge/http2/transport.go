@@ -94,6 +94,7 @@ type Transport struct {
 	mu      sync.Mutex
 	conns   []*clientConn // mu; those that take exchanges
 	open    int           // mu; connections that exist or are being opened
+	flying  int           // mu; exchanges that have a place
 	dialing *dialing      // mu; the attempt that others may wait for
 	closed  bool          // mu
 }
@@ -169,9 +170,8 @@ func (t *Transport) Stats() TransportStats {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	stats.Open = t.open
+	stats.Open, stats.InFlight = t.open, t.flying
 	for _, c := range t.conns {
-		stats.InFlight += c.reserved
 		if c.reserved == 0 {
 			stats.Idle++
 		}
@@ -221,7 +221,7 @@ func (t *Transport) get(x *exchange.Exchange) (*clientConn, *exchange.Error) {
 			return nil, &exchange.Error{Phase: exchange.PhaseConnect, Fault: exchange.FaultGateway, Err: exchange.ErrClosed}
 		}
 		if c := t.leastUsed(); c != nil {
-			c.reserved++
+			t.reserve(c)
 			t.mu.Unlock()
 			return c, nil
 		}
@@ -251,7 +251,7 @@ func (t *Transport) get(x *exchange.Exchange) (*clientConn, *exchange.Error) {
 		if failure != nil {
 			t.open--
 		} else {
-			c.reserved++
+			t.reserve(c)
 			c.leaving = t.closed
 			if !t.closed {
 				t.conns = append(t.conns, c)
@@ -275,10 +275,17 @@ func (t *Transport) leastUsed() *clientConn {
 	return least
 }
 
+// reserve takes a place on a connection. mu is held.
+func (t *Transport) reserve(c *clientConn) {
+	c.reserved++
+	t.flying++
+}
+
 // release gives a place on a connection back.
 func (t *Transport) release(c *clientConn) {
 	t.mu.Lock()
 	c.reserved--
+	t.flying--
 	last := c.leaving && c.reserved == 0
 	t.mu.Unlock()
 	if last {
