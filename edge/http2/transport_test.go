@@ -276,7 +276,9 @@ func TestGoAwayAllowsAnotherTry(t *testing.T) {
 			statuses <- x.Response.Status
 			end(x)
 		})
-		await(t, "the request", func() bool { return transport.Stats().InFlight == n+1 })
+		if n == 0 {
+			await(t, "the first request", func() bool { return transport.Stats().InFlight == 1 })
+		}
 	}
 	if sum := <-statuses + <-statuses; sum != 201+202 {
 		t.Errorf("statuses add up to %d", sum)
