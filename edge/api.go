@@ -58,11 +58,6 @@ var (
 )
 
 func (r registrar) Register(ctx context.Context, i federation.Instance, o admin.WriteOptions) (federation.Instance, error) {
-	if !served(i.Protocol) {
-		return federation.Instance{}, federation.FieldErrors{{
-			Field: "protocol", Found: federation.Quote(string(i.Protocol)), Allowed: string(federation.HTTP1),
-		}}
-	}
 	stored, err := r.edge.registry.Register(ctx, i, registry.PutOptions{IfMatch: o.IfMatch, Actor: o.Actor})
 	return stored, apiError(err)
 }

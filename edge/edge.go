@@ -16,11 +16,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/grayfed/grayfed/edge/admin"
+	"github.com/grayfed/grayfed/edge/certs"
 	"github.com/grayfed/grayfed/edge/config"
 	"github.com/grayfed/grayfed/edge/gateway"
 	"github.com/grayfed/grayfed/edge/health"
 	"github.com/grayfed/grayfed/edge/http1"
-	"github.com/grayfed/grayfed/edge/listen"
+	"github.com/grayfed/grayfed/edge/http2"
 	"github.com/grayfed/grayfed/edge/observe"
 	"github.com/grayfed/grayfed/edge/route"
 	"github.com/grayfed/grayfed/federation"
@@ -51,11 +52,10 @@ type Edge struct {
 	metrics   *metrics
 	accessLog *observe.AccessLog // nil: off
 
-	engine   *http1.Engine
-	codec    *http1.Server
-	listener *listen.Listener
-	admin    *admin.Server
-	events   *admin.Events
+	data        data
+	upstreamTLS *certs.Client
+	admin       *admin.Server
+	events      *admin.Events
 
 	draining atomic.Bool
 }
@@ -108,6 +108,10 @@ func New(ctx context.Context, opts Options) (_ *Edge, err error) {
 	})
 	e.source = config.NewPathSource(p.Documents, config.DefaultPollInterval)
 	e.events = admin.NewEvents()
+	e.data.engine1, e.data.engine2 = http1.NewEngine(), http2.NewEngine()
+	if err := e.newUpstreamTLS(reg); err != nil {
+		return nil, err
+	}
 	if e.monitor, err = health.NewMonitor(e.healthOptions(reg)); err != nil {
 		return nil, err
 	}
@@ -115,13 +119,13 @@ func New(ctx context.Context, opts Options) (_ *Edge, err error) {
 		return nil, err
 	}
 	e.opened.push("gateway", e.gateway.Close)
-	if err := e.openData(ctx); err != nil {
+	if err := e.openData(ctx, reg); err != nil {
 		return nil, err
 	}
 	if err := e.openAdmin(ctx, reg); err != nil {
 		return nil, err
 	}
-	e.self.Data, e.self.Admin = reachableAt(p, e.listener.Address(), e.admin.Address())
+	e.self.Data, e.self.Admin = reachableAt(p, e.data.mainListener().Address(), e.admin.Address())
 	if e.upstreams, err = dns.New(e.dnsOptions(reg)); err != nil {
 		return nil, err
 	}
@@ -148,7 +152,12 @@ func New(ctx context.Context, opts Options) (_ *Edge, err error) {
 func (e *Edge) Run(ctx context.Context) error {
 	g := newGroup(ctx)
 	running := e.opened
-	g.start(&running, "http/1 engine", e.engine.Run)
+	g.start(&running, "http/1 engine", e.data.engine1.Run)
+	g.start(&running, "http/2 engine", e.data.engine2.Run)
+	for _, store := range e.data.stores {
+		g.start(&running, "certificates", store.Run)
+	}
+	g.start(&running, "upstream certificates", e.upstreamTLS.Run)
 	if e.accessLog != nil {
 		g.start(&running, "access log", e.accessLog.Run)
 	}
@@ -160,7 +169,7 @@ func (e *Edge) Run(ctx context.Context) error {
 	g.start(&running, "upstream names", e.upstreams.Run)
 	g.start(&running, "admin API", e.admin.Run)
 	g.start(&running, "readiness", e.tellReady)
-	g.start(&running, "data listener", e.serveData)
+	g.start(&running, "listeners", e.serve)
 
 	<-g.failed.Done()
 	e.draining.Store(true)
@@ -170,52 +179,6 @@ func (e *Edge) Run(ctx context.Context) error {
 		err = errors.Join(cause, err)
 	}
 	return err
-}
-
-// openData binds the data listener and makes the codec behind it.
-func (e *Edge) openData(ctx context.Context) error {
-	l := e.process.Listen
-	e.engine = http1.NewEngine()
-	var err error
-	e.codec, err = http1.NewServer(http1.Options{
-		Handler:      e.gateway,
-		Engine:       e.engine,
-		HeadTimeout:  l.Timeouts.Head,
-		BodyTimeout:  l.Timeouts.Body,
-		IdleTimeout:  l.Timeouts.Idle,
-		WriteTimeout: l.Timeouts.Write,
-		MaxHeadBytes: l.Limits.HeadBytes,
-		MaxFields:    l.Limits.Fields,
-	})
-	if err != nil {
-		return fmt.Errorf("data listener: %w", err)
-	}
-	e.listener, err = listen.Open(ctx, listen.Options{
-		Address: l.Address, MaxConnections: l.MaxConnections, HTTP1: e.codec, Log: e.log,
-	})
-	if err != nil {
-		return err
-	}
-	e.opened.push("data socket", e.listener.Close)
-	return nil
-}
-
-// serveData accepts until ctx ends and then lets what is under way end.
-func (e *Edge) serveData(ctx context.Context) error {
-	ended := make(chan error, 1)
-	go func() { ended <- e.listener.Run() }()
-	select {
-	case err := <-ended:
-		return err
-	case <-ctx.Done():
-	}
-	err := e.listener.Close()
-	drain, cancel := context.WithTimeout(context.Background(), e.process.Shutdown.DrainTimeout)
-	defer cancel()
-	if drainErr := e.codec.Drain(drain); drainErr != nil {
-		e.log.Warn("requests were cut when the edge stopped", "error", drainErr)
-	}
-	return errors.Join(err, <-ended)
 }
 
 // slowStart is after how long an edge that is not ready yet says why.
@@ -289,30 +252,14 @@ func (e *Edge) newGateway(opts Options, reg prometheus.Registerer) error {
 	return err
 }
 
-// newTransport carries requests to an endpoint.
-func (e *Edge) newTransport(i *federation.Instance) (gateway.Upstream, error) {
-	if !served(i.Protocol) {
-		return nil, fmt.Errorf("instance %s: protocol %s is not served by this version", i.Key, federation.Quote(string(i.Protocol)))
-	}
-	u := e.process.Upstream
-	return http1.NewTransport(http1.TransportOptions{
-		Address:        i.Address,
-		Engine:         e.engine,
-		ConnectTimeout: u.ConnectTimeout,
-		IdleTimeout:    u.IdleTimeout,
-		MaxConns:       u.MaxConnections,
-	})
-}
-
-// served reports whether this version has a transport for the protocol.
-func served(p federation.Protocol) bool { return p == "" || p == federation.HTTP1 }
-
 func (e *Edge) healthOptions(reg prometheus.Registerer) health.Options {
 	h := e.process.Health
 	return health.Options{
 		Self: e.self.ID, Zone: e.self.Zone, Incarnation: e.self.Incarnation,
 		Probing: health.Probing{
 			Interval: h.Probe.Interval, Timeout: h.Probe.Timeout, Failures: h.Probe.Failures,
+			// By the chain alone where no name is set: addresses are no names.
+			TLS: e.upstreamTLS.Config(""),
 		},
 		Ejection: health.Ejection{
 			ConnectFailures: h.Ejection.ConnectFailures, GatewayFailures: h.Ejection.GatewayFailures,

@@ -61,20 +61,6 @@ func TestEdgeServesWhatIsRegistered(t *testing.T) {
 	}
 }
 
-// TestRegistrationOfAnUnservedProtocol: an endpoint that this version cannot
-// speak to would take requests and fail them.
-func TestRegistrationOfAnUnservedProtocol(t *testing.T) {
-	etcd, _ := startEtcd(t)
-	e := start(t, settings(t, "az1", etcd))
-	e.ready()
-	_, err := e.api.Register(t.Context(), federation.Key{Service: "users", ID: "h2"},
-		api.Registration{Zone: "az1", Address: "127.0.0.1:9", Protocol: "h2c"}, api.WriteOptions{})
-	problem, ok := errors.AsType[*api.Problem](err)
-	if !ok || problem.Status != http.StatusUnprocessableEntity || len(problem.Errors) != 1 || problem.Errors[0].Field != "protocol" {
-		t.Errorf("registered with protocol h2c: %v", err)
-	}
-}
-
 func TestSiblingServesAndAdoptsWhatAnEdgeLeaves(t *testing.T) {
 	etcd, _ := startEtcd(t)
 	first, second := settings(t, "az1", etcd), settings(t, "az2", etcd)

@@ -24,7 +24,7 @@ type metrics struct {
 
 type edgeDescs struct {
 	build, ready, configValid, configInfo         *prometheus.Desc
-	connections, tunnels, requests, refused       *prometheus.Desc
+	connections, tunnels, ended, refused          *prometheus.Desc
 	accepted, acceptFailed, overLimit             *prometheus.Desc
 	lag, revision, instances, owned, orphans      *prometheus.Desc
 	queued, malformed, conflicts, relists         *prometheus.Desc
@@ -45,13 +45,13 @@ func newMetrics(reg prometheus.Registerer, e *Edge) (*metrics, error) {
 			ready:        desc("edge_ready", "1 while the edge is ready for requests."),
 			configValid:  desc("config_valid", "1 while the newest documents are in force, 0 while they are refused."),
 			configInfo:   desc("config_info", "Always 1; the hash of the documents in force.", "hash"),
-			connections:  desc("client_connections", "Client connections by what they do.", "state"),
-			tunnels:      desc("client_tunnels", "Client connections that are tunnels."),
-			requests:     desc("client_connections_ended_total", "Client connections that have ended."),
-			refused:      desc("client_messages_refused_total", "Requests that were refused for their form.", "reason"),
-			accepted:     desc("listener_accepted_total", "Connections handed to the codec."),
-			acceptFailed: desc("listener_failures_total", "Accept calls that failed."),
-			overLimit:    desc("listener_refused_total", "Connections closed because the limit was reached."),
+			connections:  desc("client_connections", "Client connections by protocol and what they do.", "protocol", "state"),
+			tunnels:      desc("client_tunnels", "Tunnels, each a connection of HTTP/1 or a stream of HTTP/2.", "protocol"),
+			ended:        desc("client_connections_ended_total", "Client connections that have ended.", "protocol"),
+			refused:      desc("client_messages_refused_total", "Requests, streams and connections that were refused for their form.", "protocol", "reason"),
+			accepted:     desc("listener_accepted_total", "Connections taken on.", "listener"),
+			acceptFailed: desc("listener_failures_total", "Accept calls that failed.", "listener"),
+			overLimit:    desc("listener_refused_total", "Connections closed because the limit was reached.", "listener"),
 			lag:          desc("registry_lag_seconds", "How long ago etcd confirmed the view of the registry."),
 			revision:     desc("registry_revision", "Revision of etcd that is folded in."),
 			instances:    desc("registry_instances", "Registered instances."),
@@ -113,19 +113,21 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		gauge(d.configInfo, 1, state.documents.Hash)
 	}
 
-	codec, sockets := e.codec.Stats(), e.listener.Stats()
-	gauge(d.connections, float64(codec.Idle), "idle")
-	gauge(d.connections, float64(codec.Active), "active")
-	gauge(d.tunnels, float64(codec.Tunnels))
-	count(d.requests, uint64(codec.Ended))
-	for reason, n := range codec.Refused {
-		if reason != http1.ReasonNone {
-			count(d.refused, uint64(n), reason.String())
+	for _, c := range e.data.counts() {
+		gauge(d.connections, float64(c.idle), c.protocol, "idle")
+		gauge(d.connections, float64(c.active), c.protocol, "active")
+		gauge(d.tunnels, float64(c.tunnels), c.protocol)
+		count(d.ended, uint64(c.ended), c.protocol)
+		for reason, n := range c.refused {
+			count(d.refused, uint64(n), c.protocol, reason)
 		}
 	}
-	count(d.accepted, sockets.Accepted)
-	count(d.acceptFailed, sockets.Failed)
-	count(d.overLimit, sockets.Refused)
+	for n, l := range e.process.DataListeners() {
+		sockets := e.data.listeners[n].Stats()
+		count(d.accepted, sockets.Accepted, l.Name)
+		count(d.acceptFailed, sockets.Failed, l.Name)
+		count(d.overLimit, sockets.Refused, l.Name)
+	}
 
 	r := e.registry.Status()
 	gauge(d.lag, r.Lag.Seconds())
@@ -142,4 +144,35 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	count(d.forwarded, r.Forwarded)
 	count(d.stray, r.StrayHeartbeats)
 	count(d.oldReplay, r.ReplaysRefused)
+}
+
+// codecCounts are what the codecs of one protocol count, under common names.
+type codecCounts struct {
+	protocol              string
+	idle, active, tunnels int
+	ended                 int64
+	refused               map[string]int64 // by reason
+}
+
+func (d *data) counts() []codecCounts {
+	one := codecCounts{protocol: "http/1", refused: make(map[string]int64)}
+	for _, codec := range append([]*http1.Server{d.codec1}, d.redirects...) {
+		s := codec.Stats()
+		one.idle += s.Idle
+		one.active += s.Active
+		one.tunnels += s.Tunnels
+		one.ended += s.Ended
+		for reason, n := range s.Refused {
+			one.refused[reason.String()] += n
+		}
+	}
+	s := d.codec2.Stats()
+	two := codecCounts{
+		protocol: "http/2", idle: s.Idle, active: s.Active, tunnels: s.Tunnels, ended: s.Ended,
+		refused: make(map[string]int64, len(s.Refused)),
+	}
+	for reason, n := range s.Refused {
+		two.refused[reason.String()] = n
+	}
+	return []codecCounts{one, two}
 }

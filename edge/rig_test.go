@@ -157,7 +157,7 @@ func start(t *testing.T, p *config.Process) *running {
 }
 
 func (r *running) url(path string) string {
-	return "http://" + r.edge.listener.Address().String() + path
+	return "http://" + r.edge.data.mainListener().Address().String() + path
 }
 
 // ready waits until the edge says that it serves.
