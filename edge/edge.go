@@ -129,7 +129,7 @@ func New(ctx context.Context, opts Options) (_ *Edge, err error) {
 	if e.upstreams, err = dns.New(e.dnsOptions(reg)); err != nil {
 		return nil, err
 	}
-	if err := e.newRegistry(); err != nil {
+	if err := e.newRegistry(reg); err != nil {
 		return nil, err
 	}
 	if err := e.newGossip(reg); err != nil {
@@ -272,7 +272,7 @@ func (e *Edge) healthOptions(reg prometheus.Registerer) health.Options {
 	}
 }
 
-func (e *Edge) newRegistry() error {
+func (e *Edge) newRegistry(reg prometheus.Registerer) error {
 	c := e.process.Etcd
 	password, err := firstLine(c.PasswordFile)
 	if err != nil {
@@ -288,7 +288,7 @@ func (e *Edge) newRegistry() error {
 	e.opened.push("etcd client", client.Close)
 	e.registry, err = registry.New(registry.Options{
 		Client: client, Prefix: c.Prefix, Self: e.self, Clock: e.clock,
-		Sink: e.catalog, Edges: e.peers, Log: e.log,
+		Sink: e.catalog, Edges: e.peers, Log: e.log, Registerer: reg,
 		Probe:     func(ctx context.Context, i *federation.Instance) bool { return e.monitor.Probe(ctx, i) == nil },
 		OnEvent:   e.instanceEvent,
 		CachePath: filepath.Join(e.process.DataDir, "snapshot.json"),

@@ -23,12 +23,9 @@ type metrics struct {
 }
 
 type edgeDescs struct {
-	build, ready, configValid, configInfo         *prometheus.Desc
-	connections, tunnels, ended, refused          *prometheus.Desc
-	accepted, acceptFailed, overLimit             *prometheus.Desc
-	lag, revision, instances, owned, orphans      *prometheus.Desc
-	queued, malformed, conflicts, relists         *prometheus.Desc
-	adopted, expired, forwarded, stray, oldReplay *prometheus.Desc
+	build, ready, configValid, configInfo *prometheus.Desc
+	connections, tunnels, ended, refused  *prometheus.Desc
+	accepted, acceptFailed, overLimit     *prometheus.Desc
 }
 
 func newMetrics(reg prometheus.Registerer, e *Edge) (*metrics, error) {
@@ -52,20 +49,6 @@ func newMetrics(reg prometheus.Registerer, e *Edge) (*metrics, error) {
 			accepted:     desc("listener_accepted_total", "Connections taken on.", "listener"),
 			acceptFailed: desc("listener_failures_total", "Accept calls that failed.", "listener"),
 			overLimit:    desc("listener_refused_total", "Connections closed because the limit was reached.", "listener"),
-			lag:          desc("registry_lag_seconds", "How long ago etcd confirmed the view of the registry."),
-			revision:     desc("registry_revision", "Revision of etcd that is folded in."),
-			instances:    desc("registry_instances", "Registered instances."),
-			owned:        desc("registry_owned", "Instances whose heartbeats this edge keeps."),
-			orphans:      desc("registry_orphans", "Instances that no edge could adopt."),
-			queued:       desc("registry_queued_writes", "Writes that wait for etcd."),
-			malformed:    desc("registry_malformed_total", "Values in etcd that could not be read."),
-			conflicts:    desc("registry_conflicts_total", "Writes tried again because somebody else was faster."),
-			relists:      desc("registry_relists_total", "Times that everything was listed anew."),
-			adopted:      desc("registry_adopted_total", "Instances adopted from edges that are gone."),
-			expired:      desc("registry_expired_total", "Instances removed because their heartbeats ended."),
-			forwarded:    desc("registry_forwarded_heartbeats_total", "Heartbeats passed on to their owner."),
-			stray:        desc("registry_stray_heartbeats_total", "Heartbeats passed on to this edge that it does not own."),
-			oldReplay:    desc("registry_refused_replays_total", "Queued writes that were not newer than what etcd held."),
 		},
 	}
 	for _, result := range []string{"applied", "refused"} {
@@ -128,22 +111,6 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		count(d.acceptFailed, sockets.Failed, l.Name)
 		count(d.overLimit, sockets.Refused, l.Name)
 	}
-
-	r := e.registry.Status()
-	gauge(d.lag, r.Lag.Seconds())
-	gauge(d.revision, float64(r.Revision))
-	gauge(d.instances, float64(r.Instances))
-	gauge(d.owned, float64(r.Owned))
-	gauge(d.orphans, float64(r.Orphans))
-	gauge(d.queued, float64(r.Queued))
-	count(d.malformed, r.Malformed)
-	count(d.conflicts, r.Conflicts)
-	count(d.relists, r.Relists)
-	count(d.adopted, r.Adopted)
-	count(d.expired, r.Expired)
-	count(d.forwarded, r.Forwarded)
-	count(d.stray, r.StrayHeartbeats)
-	count(d.oldReplay, r.ReplaysRefused)
 }
 
 // codecCounts are what the codecs of one protocol count, under common names.

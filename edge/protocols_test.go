@@ -166,6 +166,13 @@ func TestEveryPairOfProtocols(t *testing.T) {
 		}
 		transport.CloseIdleConnections()
 	}
+	// An upstream URL is verified by its host's name, where addresses have none.
+	_, port, _ := net.SplitHostPort(ca.upstreamOf(t, federation.HTTPS))
+	writeFile(t, p.Documents, protocolDocuments+fmt.Sprintf(
+		"- { id: url, path: /url, upstream: \"https://localhost:%s\" }\n", port))
+	eventually(t, "upstream URL", func() error {
+		return exchangeOnce(t.Context(), http.DefaultClient, "http://"+plain+"/url", "HTTP/1.1", federation.HTTPS)
+	})
 	noFollow := &http.Client{
 		Transport:     &http.Transport{DisableKeepAlives: true},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

@@ -1,8 +1,6 @@
 package edge
 
 import (
-	"context"
-	"crypto/tls"
 	"fmt"
 	"net"
 
@@ -33,10 +31,7 @@ func (e *Edge) newTransport(i *federation.Instance) (gateway.Upstream, error) {
 		return http1.NewTransport(e.http1Transport(i))
 	case federation.HTTPS:
 		options := e.http1Transport(i)
-		options.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
-			dialer := &tls.Dialer{Config: e.upstreamTLS.Config(serverName(i), "http/1.1")}
-			return dialer.DialContext(ctx, network, address)
-		}
+		options.TLS = e.upstreamTLS.Config(serverName(i), "http/1.1")
 		return http1.NewTransport(options)
 	case federation.H2C:
 		return http2.NewTransport(e.http2Transport(i))

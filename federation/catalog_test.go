@@ -210,3 +210,20 @@ func TestSubscriptionMissesNothing(t *testing.T) {
 		t.Errorf("took %v (all %v) at revision %d", changed, all, snap.Revision)
 	}
 }
+
+// An etcd that was restored, or another one, may have given the same revisions
+// to other values.
+func TestReplaceSeesOtherValuesOfTheSameRevision(t *testing.T) {
+	f := newFixture()
+	f.Replace([]*federation.Instance{instance("s", "a", "az1", 5)}, 10)
+	other := instance("s", "a", "az1", 5)
+	other.Address = "127.0.0.1:2000"
+	other.Fingerprint = federation.FingerprintOf("another value", 5, nil)
+	f.Replace([]*federation.Instance{other}, 10)
+	if e := f.Snapshot().Endpoint(other.Key); e.Address != other.Address {
+		t.Errorf("the endpoint is still at %s", e.Address)
+	}
+	if f.Snapshot().Digest != other.Fingerprint {
+		t.Error("the digest is of the value before")
+	}
+}

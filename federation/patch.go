@@ -166,7 +166,7 @@ func (p *patch) sameRevisions(name string, instances []*Instance) bool {
 		return false
 	}
 	for n, e := range old.Endpoints {
-		if e.ID != instances[n].ID || e.Revision != instances[n].Revision {
+		if e.ID != instances[n].ID || e.Revision != instances[n].Revision || e.Fingerprint != instances[n].Fingerprint {
 			return false
 		}
 	}
