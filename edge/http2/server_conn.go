@@ -242,9 +242,9 @@ func (c *serverConn) header(id uint32, end bool) *fault {
 		return c.refuseRequest(id, end, reason)
 	}
 	ss.start(&c.link, id)
-	ss.left = ss.exchange.Request.ContentLength
-	if end {
-		ss.left, ss.peerEnded = -1, true
+	ss.peerEnded = end
+	if !end && ss.exchange.Request.Upgrade == "" {
+		ss.left = ss.exchange.Request.ContentLength
 	}
 	c.ready = append(c.ready, ss)
 	return nil
