@@ -1,9 +1,6 @@
 package balance
 
-import (
-	"maps"
-	"math"
-)
+import "maps"
 
 // Corrections are the slots of a [Ring] that belong to another endpoint than the
 // one that drew them: its instance id by slot. They do not change: an
@@ -27,8 +24,8 @@ type SampledEndpoint struct {
 // endpoint's share of the requests is that of its weight. It moves slots from
 // endpoints above their share to those below, a few at a time and only such
 // that both come closer to theirs, so that it comes to rest: a key that is too
-// busy for any endpoint's share stays where it is, and its endpoint gives away
-// what else it has.
+// busy for any endpoint's share stays where it is, its endpoint gives away what
+// else it has, and the others share out the rest.
 //
 // Slots and not weights, because the share of an endpoint is not a continuous
 // function of its weight: where the next key to come or go has 3% of the
@@ -95,69 +92,96 @@ func (a *Adjuster) moves(s Sample) Corrections {
 	if len(s.Endpoints) < 2 {
 		return nil
 	}
-	total, weights := 0.0, 0.0
+	total := 0.0
 	for _, load := range a.loads {
 		total += load
 	}
-	for _, e := range s.Endpoints {
-		weights += float64(e.Weight)
-	}
-	off := make([]float64, len(s.Endpoints)) // share above the due one
-	for i, e := range s.Endpoints {
-		off[i] = -float64(e.Weight) / weights
-	}
+	shares := newShares(s.Endpoints)
 	slots := make([][]uint32, len(s.Endpoints)) // that have a load
 	for slot, owner := range s.Owners {
 		if a.loads[slot] > 0 {
-			off[owner] += a.loads[slot] / total
+			shares[owner].has += a.loads[slot] / total
 			slots[owner] = append(slots[owner], uint32(slot))
 		}
 	}
-	worst := 0.0
-	for _, o := range off {
-		worst = max(worst, math.Abs(o))
-	}
-	if worst <= tolerance {
-		return nil
-	}
+	shares.settle()
 	moves := make(Corrections)
-	stuck := make([]bool, len(off)) // has nothing to give
-	for moved := 0.0; moved < maxMove; {
-		from, to := extremes(off, stuck)
-		if from < 0 || off[from] <= aim && off[to] >= -aim {
+	for moved, good := 0.0, tolerance; moved < maxMove; {
+		from, to, off := shares.extremes()
+		if off <= good {
 			break
 		}
 		// With half of their difference, they meet in the middle.
-		at := largest(slots[from], a.loads, total*(off[from]-off[to])/2)
+		apart := shares[from].has - shares[from].due + shares[to].due - shares[to].has
+		at := largest(slots[from], a.loads, total*apart/2)
 		if at < 0 {
-			stuck[from] = true
+			shares[from].stuck = true
+			shares.settle()
 			continue
 		}
 		slot := slots[from][at]
 		share := a.loads[slot] / total
 		slots[from][at] = slots[from][len(slots[from])-1]
 		slots[from] = slots[from][:len(slots[from])-1]
-		off[from] -= share
-		off[to] += share
+		shares[from].has -= share
+		shares[to].has += share
 		moved += share
 		moves[slot] = s.Endpoints[to].ID
+		good = aim
 	}
 	return moves
 }
 
-// extremes are the endpoints most above, of those that are not stuck, and most
-// below their shares; the first is -1 when there is none above.
-func extremes(off []float64, stuck []bool) (most, least int) {
-	most = -1
-	for i, o := range off {
-		if o > 0 && !stuck[i] && (most < 0 || o > off[most]) {
-			most = i
-		}
-		if o < off[least] {
-			least = i
+// shares are the endpoints' parts of all requests.
+type shares []share
+
+type share struct {
+	weight   float64
+	has, due float64
+	stuck    bool // above its due share for keys that are too busy to move
+}
+
+func newShares(endpoints []SampledEndpoint) shares {
+	list := make(shares, len(endpoints))
+	for i, e := range endpoints {
+		list[i].weight = float64(e.Weight)
+	}
+	return list
+}
+
+// settle shares out by weight what those that are stuck do not have.
+func (l shares) settle() {
+	rest, weights := 1.0, 0.0
+	for i := range l {
+		if l[i].stuck {
+			rest -= l[i].has
+		} else {
+			weights += l[i].weight
 		}
 	}
-	return most, least
+	for i := range l {
+		l[i].due = l[i].weight / weights * rest
+	}
+}
+
+// extremes are the endpoints most above and most below their due shares, and by
+// how much one of them is.
+func (l shares) extremes() (most, least int, off float64) {
+	above, below := 0.0, 0.0
+	for i := range l {
+		if l[i].stuck {
+			continue
+		}
+		if o := l[i].has - l[i].due; o > above {
+			most, above = i, o
+		} else if -o > below {
+			least, below = i, -o
+		}
+	}
+	if above == 0 || below == 0 {
+		return 0, 0, 0 // all that there is to say is rounding
+	}
+	return most, least, max(above, below)
 }
 
 // largest is the position of the slot with the largest load up to most, -1 when
