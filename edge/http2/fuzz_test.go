@@ -67,6 +67,7 @@ func FuzzServer(f *testing.F) {
 	f.Add(appendWindowUpdate(append([]byte(nil), good...), 1, 100))
 	f.Add(appendGoAway(appendPing(append([]byte(nil), good...), 0, [8]byte{}), 1, 0))
 	f.Add(appendHeaderBlock(nil, r.encode(connect("websocket")...), 3, false, maxFrame))
+	f.Add(appendWindowUpdate(append([]byte(nil), good...), 0, 0)) // a fault before the handler has begun
 	f.Add(appendSettings(nil, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0}))
 	engine := NewEngine()
 	server, err := NewServer(Options{Engine: engine, Handler: handler{serve: func(x *exchange.Exchange) {

@@ -55,6 +55,7 @@ func (c *serverConn) serve() {
 	if err == nil {
 		err = c.readFrames()
 	}
+	c.dropReady()
 	c.cancelAll()
 	c.goodbye(err)
 	c.mu.Lock()
@@ -111,30 +112,41 @@ func (c *serverConn) cancelAll() {
 
 // batch implements [side].
 func (c *serverConn) batch() {
-	for i, ss := range c.ready {
-		c.ready[i] = nil
-		c.mu.Lock()
-		bad := ss.err != nil
-		if !bad {
+	c.mu.Lock()
+	for _, ss := range c.ready {
+		if ss.err == nil {
 			c.working++
 			ss.x = &ss.exchange
 		}
-		if bad {
-			ss.remove()
-		}
-		c.mu.Unlock()
-		if bad {
-			ss.recycle()
-			continue
-		}
-		c.srv.requests.Add(1)
-		c.eng.workers.do(ss)
 	}
-	c.ready = c.ready[:0]
+	c.mu.Unlock()
+	for i, ss := range c.ready {
+		if ss.x != nil {
+			c.ready[i] = nil
+			c.srv.requests.Add(1)
+			c.eng.workers.do(ss)
+		}
+	}
+	c.dropReady()
 	c.now = time.Time{}
 	c.mu.Lock()
 	c.maybeEnd()
 	c.mu.Unlock()
+}
+
+// dropReady forgets the streams that no handler is to see.
+func (c *serverConn) dropReady() {
+	for i, ss := range c.ready {
+		c.ready[i] = nil
+		if ss == nil {
+			continue
+		}
+		c.mu.Lock()
+		ss.remove()
+		c.mu.Unlock()
+		ss.recycle()
+	}
+	c.ready = c.ready[:0]
 }
 
 // maybeEnd ends the connection when it has said that it will. mu is held.

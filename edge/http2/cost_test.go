@@ -1,0 +1,110 @@
+package http2
+
+import (
+	"encoding/binary"
+	"io"
+	"testing"
+
+	"golang.org/x/net/http2"
+
+	"github.com/grayfed/grayfed/edge/exchange"
+)
+
+// reuse answers without allocating.
+type reuse struct{}
+
+func (reuse) Serve(x *exchange.Exchange) {
+	body, ok := x.State.(*exchange.BytesBody)
+	if !ok {
+		body = new(exchange.BytesBody)
+		x.State = body
+	}
+	body.Set([]byte("hello, world"))
+	x.Response.Status, x.Response.ContentLength, x.Response.Body = 200, 12, body
+	x.Response.Header.Append(exchange.Field{Name: "Content-Type", Value: "text/plain", ID: exchange.FieldContentType})
+}
+
+func (reuse) Done(*exchange.Exchange, error) {}
+
+// cheap is a client that costs nothing: it sends the same request again and
+// again and reads frames up to the end of each response.
+type cheap struct {
+	raw   *raw
+	frame []byte
+	id    uint32
+	in    [64 << 10]byte
+}
+
+func newCheap(t testing.TB, address string) *cheap {
+	c := &cheap{raw: dialRaw(t, address), id: 1}
+	c.raw.headers(1, true, get("user-agent", "cheap", "x-request-id", "0123456789abcdef")...)
+	if got := c.raw.response(1); got.status != "200" {
+		t.Fatalf("got %+v", got)
+	}
+	c.frame = appendHeaderBlock(nil, c.raw.encode(get("user-agent", "cheap", "x-request-id", "0123456789abcdef")...), 1, true, maxFrame)
+	return c
+}
+
+func (c *cheap) do(t testing.TB) {
+	c.id += 2
+	binary.BigEndian.PutUint32(c.frame[5:], c.id)
+	if _, err := c.raw.nc.Write(c.frame); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if _, err := io.ReadFull(c.raw.nc, c.in[:frameHeaderLen]); err != nil {
+			t.Fatal(err)
+		}
+		h := parseFrameHeader(c.in[:])
+		if _, err := io.ReadFull(c.raw.nc, c.in[:h.length]); err != nil {
+			t.Fatal(err)
+		}
+		if h.stream == c.id && h.flags.Has(http2.FlagDataEndStream) && (h.kind == http2.FrameData || h.kind == http2.FrameHeaders) {
+			return
+		}
+	}
+}
+
+// TestRequestsDoNotAllocate holds the steady state of requests whose fields
+// HPACK's table holds, through a server and through a gateway in front of it.
+func TestRequestsDoNotAllocate(t *testing.T) {
+	origin := newRig(t, Options{Handler: reuse{}})
+	gateway := newProxy(t, &proxy{}, Options{}, TransportOptions{Address: origin.address})
+	for _, c := range []struct {
+		name, address string
+		most          float64
+	}{
+		{"server", origin.address, 0.5},
+		// The origin's decoder, whose peer indexes nothing, makes strings of
+		// what is in no static table: two fields with name and value, two
+		// values; the transport's of three values.
+		{"gateway", gateway.address, 12},
+	} {
+		client := newCheap(t, c.address)
+		for range 200 {
+			client.do(t)
+		}
+		if n := testing.AllocsPerRun(2000, func() { client.do(t) }); n > c.most {
+			t.Errorf("%s: %v allocations a request", c.name, n)
+		} else {
+			t.Logf("%s: %v allocations a request", c.name, n)
+		}
+	}
+}
+
+func BenchmarkServer(b *testing.B) {
+	client := newCheap(b, newRig(b, Options{Handler: reuse{}}).address)
+	b.ReportAllocs()
+	for b.Loop() {
+		client.do(b)
+	}
+}
+
+func BenchmarkGateway(b *testing.B) {
+	origin := newRig(b, Options{Handler: reuse{}})
+	client := newCheap(b, newProxy(b, &proxy{}, Options{}, TransportOptions{Address: origin.address}).address)
+	b.ReportAllocs()
+	for b.Loop() {
+		client.do(b)
+	}
+}
