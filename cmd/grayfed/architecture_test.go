@@ -29,7 +29,7 @@ var mayImport = map[string][]string{
 	"edge/certs":        {"edge/exchange", "federation"},
 	"edge/redirect":     {"edge/exchange"},
 	"edge/listen":       {"edge/exchange", "edge/http1", "edge/certs", "golang.org/x/sys/unix"},
-	"edge/gateway":      {"edge/exchange", "federation", "edge/route", "edge/balance", "edge/health", "edge/ratelimit", "edge/observe"},
+	"edge/gateway":      {"edge/exchange", "federation", "edge/route", "edge/balance", "edge/health", "edge/ratelimit", "edge/breaker", "edge/admission", "edge/observe"},
 	"edge/route":        {"federation"},
 	"edge/balance":      {"federation"},
 	"edge/health":       {"federation"},
@@ -37,7 +37,7 @@ var mayImport = map[string][]string{
 	"edge/breaker":      {"edge/exchange", "federation", "github.com/sony/gobreaker/v2"},
 	"edge/admission":    {"federation"},
 	"edge/observe":      {"edge/exchange", "federation"},
-	"edge/config":       {"federation", "edge/route", "edge/ratelimit", "go.yaml.in/yaml/v3"},
+	"edge/config":       {"federation", "edge/route", "edge/balance", "edge/ratelimit", "edge/breaker", "edge/admission", "go.yaml.in/yaml/v3"},
 	"edge/api":          {"federation"},
 	// What a program does beside serving: it speaks the API alone.
 	"edge/api/registrar": {"edge/api", "federation"},

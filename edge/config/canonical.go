@@ -32,6 +32,7 @@ type canonicalRoute struct {
 	RateLimit any
 	Timeouts  Timeouts
 	Retries   Retries
+	Hash      []HashKey
 }
 
 func (r *Route) canonicalMatch() canonicalMatch {
@@ -58,7 +59,7 @@ func (r *Route) matchKey() string { return encode(r.canonicalMatch()) }
 func (r *Route) canonical() string {
 	c := canonicalRoute{
 		Match: r.canonicalMatch(), Service: r.Service, TLS: r.Upstream.TLS, Tags: r.Tags.String(),
-		Explain: r.Explain, Timeouts: r.Timeouts, Retries: r.Retries,
+		Explain: r.Explain, Timeouts: r.Timeouts, Retries: r.Retries, Hash: r.Hash,
 	}
 	if r.RateLimit != nil {
 		c.RateLimit = *r.RateLimit

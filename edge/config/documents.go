@@ -1,8 +1,7 @@
 package config
 
 import (
-	"time"
-
+	"github.com/grayfed/grayfed/edge/breaker"
 	"github.com/grayfed/grayfed/edge/ratelimit"
 	"github.com/grayfed/grayfed/edge/route"
 	"github.com/grayfed/grayfed/federation"
@@ -47,8 +46,12 @@ type Route struct {
 	Upstream UpstreamRef
 	// RateLimit is nil for none.
 	RateLimit *ratelimit.Options
-	Timeouts  Timeouts
-	Retries   Retries
+	// Timeouts are complete: what the route does not say, its service does.
+	Timeouts Timeouts
+	Retries  Retries
+	// Hash is what [BalanceHash] goes by on this route; nil: what the service
+	// says.
+	Hash []HashKey
 	// File and Line are where it was read; they are not part of the hash.
 	File string
 	Line int
@@ -79,21 +82,6 @@ type UpstreamRef struct {
 	TLS  bool
 }
 
-// Timeouts bound the requests of a route. Zero stands for no bound of its
-// own, and with Connect for [Upstream.ConnectTimeout].
-type Timeouts struct {
-	Connect time.Duration // reaching an endpoint
-	Head    time.Duration // from the request sent to the response's head
-	Idle    time.Duration // between two pieces of a body or tunnel; default 60 s
-	Total   time.Duration // the whole exchange, retries included; default 3 s
-}
-
-// Retries says how often a failed attempt is repeated, beyond those that
-// wrote no byte.
-type Retries struct {
-	Attempts int // 0 to 5; default 1
-}
-
 // Balance is how one endpoint is picked.
 type Balance string
 
@@ -103,18 +91,42 @@ const (
 	BalanceP2C Balance = "p2c"
 	// BalanceWeighted is weighted round robin.
 	BalanceWeighted Balance = "weighted-round-robin"
+	// BalanceHash is consistent hashing with bounded load.
+	BalanceHash Balance = "consistent-hash"
 )
 
 // ServicePolicy is how this edge treats a service's endpoints.
 type ServicePolicy struct {
 	Balance Balance
-	// MaxRequests bounds what is in flight to one endpoint, 1 to 1,000,000; 0:
-	// no bound.
+	// Hash is what BalanceHash goes by: the first key that a request has. One
+	// without any goes anywhere.
+	Hash []HashKey
+	// LoadBound is how many times its share of what is in flight an endpoint may
+	// have before keys go on to the next, 1.05 to 100; 0 stands for 1.25. Key:
+	// load_bound.
+	LoadBound float64
+	// MaxRequests bounds what this edge has in flight to one endpoint, 1 to
+	// 1,000,000; 0: no bound. Key: limits.max_requests.
 	MaxRequests int
+	// MaxServiceRequests bounds what this edge has in flight to the whole
+	// service; 0: no bound. Key: limits.max_service_requests.
+	MaxServiceRequests int
+	// Queue is where requests wait that find no place; size 0: none do, and get
+	// 503 at once. Key: limits.queue.
+	Queue Queue
+	// Breaker stops sending to an endpoint that fails most requests; nil: none.
+	// In a document it is a profile's name (high-frequency, steady,
+	// low-frequency), or failure_ratio, min_requests and open_for with, if need
+	// be, window and trials.
+	Breaker *breaker.Options
+	// Timeouts are those of the service's routes that set none.
+	Timeouts Timeouts
 }
 
 // DefaultServicePolicy is what a service without a document gets.
-func DefaultServicePolicy() ServicePolicy { return ServicePolicy{Balance: BalanceP2C} }
+func DefaultServicePolicy() ServicePolicy {
+	return ServicePolicy{Balance: BalanceP2C, Timeouts: defaultTimeouts()}
+}
 
 // Policy is the policy of a service, declared or not.
 func (d *Documents) Policy(service string) ServicePolicy {

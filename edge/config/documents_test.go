@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grayfed/grayfed/edge/breaker"
 	"github.com/grayfed/grayfed/edge/config"
 	"github.com/grayfed/grayfed/edge/ratelimit"
 	"github.com/grayfed/grayfed/edge/route"
@@ -42,7 +43,7 @@ func TestBareListMeansWhatItSays(t *testing.T) {
 		Upstream:  config.UpstreamRef{Kind: config.UpstreamDNS, Text: "http://users-svc:8080", Host: "users-svc", Port: 8080},
 		RateLimit: &ratelimit.Options{RPM: 1000, Burst: 200},
 		Timeouts:  config.Timeouts{Idle: time.Minute, Total: 3 * time.Second},
-		Retries:   config.Retries{Attempts: 1},
+		Retries:   config.Retries{Attempts: 1, On: []string{"gateway-error", "grpc-unavailable", "reset", "timeout"}},
 		File:      "testdata/accepted/bare-list.yaml",
 		Line:      1,
 	}}
@@ -77,8 +78,11 @@ func TestEveryKeyIsRead(t *testing.T) {
 	if !reflect.DeepEqual(users.Route, want) {
 		t.Errorf("got  %+v\nwant %+v", users.Route, want)
 	}
-	if (users.Timeouts != config.Timeouts{Connect: 100 * time.Millisecond, Head: time.Second, Total: 10 * time.Second}) ||
-		users.Retries.Attempts != 2 || *users.RateLimit != (ratelimit.Options{RPM: 60}) {
+	timeouts := config.Timeouts{
+		Connect: 100 * time.Millisecond, TLS: 300 * time.Millisecond, Head: time.Second, PerTry: 2 * time.Second, Total: 10 * time.Second,
+	}
+	if users.Timeouts != timeouts || !reflect.DeepEqual(users.Retries, config.Retries{Attempts: 2, On: []string{"gateway-error", "reset"}}) ||
+		!reflect.DeepEqual(users.Hash, []config.HashKey{{Cookie: "session"}, {ClientIP: true}}) || *users.RateLimit != (ratelimit.Options{RPM: 60}) {
 		t.Errorf("policies: %+v", users)
 	}
 	for id, upstream := range map[string]struct {
@@ -105,10 +109,24 @@ func TestEveryKeyIsRead(t *testing.T) {
 	if len(documents.Services) != 2 || !reflect.DeepEqual(documents.Services[1], service) {
 		t.Errorf("services: %+v", documents.Services)
 	}
-	if p := documents.Policy("users"); p != (config.ServicePolicy{Balance: config.BalanceWeighted, MaxRequests: 500}) {
-		t.Errorf("policy of users: %+v", p)
+	steady, _ := breaker.Profile("steady")
+	for name, want := range map[string]config.ServicePolicy{
+		"users": {
+			Balance: config.BalanceHash, Hash: []config.HashKey{{Header: "x-user"}, {Query: "user"}}, LoadBound: 1.5,
+			MaxRequests: 500, MaxServiceRequests: 2000, Queue: config.Queue{Size: 100, Timeout: 250 * time.Millisecond},
+			Breaker:  &breaker.Options{FailureRatio: 0.5, MinRequests: 8, OpenFor: 5 * time.Second, Window: 20 * time.Second, Trials: 2},
+			Timeouts: config.Timeouts{Connect: 50 * time.Millisecond, TLS: 300 * time.Millisecond, Idle: time.Minute, Total: 5 * time.Second},
+		},
+		"orders": {
+			Balance: config.BalanceWeighted, MaxRequests: 10, Queue: config.Queue{Size: 1, Timeout: time.Second}, Breaker: &steady,
+			Timeouts: config.Timeouts{Idle: time.Minute, Total: 3 * time.Second},
+		},
+	} {
+		if p := documents.Policy(name); !reflect.DeepEqual(p, want) {
+			t.Errorf("policy of %s: %+v, want %+v", name, p, want)
+		}
 	}
-	if p := documents.Policy("nobody"); p != config.DefaultServicePolicy() {
+	if p := documents.Policy("nobody"); !reflect.DeepEqual(p, config.DefaultServicePolicy()) {
 		t.Errorf("policy of an undeclared service: %+v", p)
 	}
 	v2 := federation.Selector{Version: "v2"}
@@ -193,11 +211,21 @@ func TestHashDependsOnContentAlone(t *testing.T) {
 		{hashRoutes, "path: /b,", "path: /b, explain: true,"},
 		{hashRoutes, "path: /b,", "path: /b, rate_limit: { rpm: 1 },"},
 		{hashRoutes, "path: /b,", "path: /b, timeouts: { total: 1s },"},
+		{hashRoutes, "path: /b,", "path: /b, timeouts: { per_try: 1s },"},
+		{hashRoutes, "path: /b,", "path: /b, timeouts: { tls: 1s },"},
 		{hashRoutes, "path: /b,", "path: /b, retries: { attempts: 0 },"},
+		{hashRoutes, "path: /b,", "path: /b, retries: { on: [reset] },"},
 		{hashRoutes, "path: /b,", "path: /b, query: { a: b },"},
 		{hashService, "a: b", "a: c"},
 		{hashService, "spec: {", "spec: { balance: weighted-round-robin,"},
+		{hashService, "spec: {", "spec: { balance: consistent-hash, hash: [{ header: h }],"},
+		{hashService, "spec: {", "spec: { balance: consistent-hash, hash: [{ cookie: h }],"},
+		{hashService, "spec: {", "spec: { balance: consistent-hash, hash: [{ cookie: h }], load_bound: 2,"},
+		{hashService, "spec: {", "spec: { breaker: steady,"},
+		{hashService, "spec: {", "spec: { timeouts: { total: 1s },"},
 		{hashService, "spec: {", "spec: { limits: { max_requests: 1 },"},
+		{hashService, "spec: {", "spec: { limits: { max_service_requests: 1 },"},
+		{hashService, "spec: {", "spec: { limits: { max_requests: 1, queue: { size: 1 } },"},
 		{hashService, "spec: {", "spec: { health_path: /h,"},
 		{hashService, "spec: {", "spec: { zone_capacity: { z: 1 },"},
 		{hashRelease, "version: v2", "version: v3"},
@@ -218,6 +246,33 @@ func TestHashDependsOnContentAlone(t *testing.T) {
 		if config.Diff(base, changed).Empty() {
 			t.Errorf("%s is no difference", change.to)
 		}
+	}
+}
+
+// What a route does not say its service does, so that a service's change is its
+// routes' as well.
+func TestServiceTimeoutsAreItsRoutes(t *testing.T) {
+	routes := `
+- { id: own, path: /own, upstream: s, timeouts: { total: 9s, idle: 0 } }
+- { id: none, path: /none, upstream: s }
+- { id: other, path: /other, upstream: t }
+`
+	before := parse(t, routes, hashService)
+	after := parse(t, routes, strings.Replace(hashService, "spec: {", "spec: { timeouts: { total: 1s, head: 500ms },", 1))
+	for id, want := range map[string]config.Timeouts{
+		"own":   {Head: 500 * time.Millisecond, Total: 9 * time.Second},
+		"none":  {Head: 500 * time.Millisecond, Idle: time.Minute, Total: time.Second},
+		"other": {Idle: time.Minute, Total: 3 * time.Second},
+	} {
+		for _, r := range after.Routes {
+			if r.ID == id && r.Timeouts != want {
+				t.Errorf("%s: %+v, want %+v", id, r.Timeouts, want)
+			}
+		}
+	}
+	want := []config.Ref{{Kind: config.KindRoute, Name: "none"}, {Kind: config.KindRoute, Name: "own"}, {Kind: config.KindService, Name: "s"}}
+	if got := config.Diff(before, after); !reflect.DeepEqual(got.Changed, want) || len(got.Added)+len(got.Removed) != 0 {
+		t.Errorf("%+v", got)
 	}
 }
 

@@ -251,6 +251,7 @@ func (s *draft) assemble() *Documents {
 	unique(KindRoute, s.routes)
 	unique(KindRelease, s.releases)
 	s.bindUpstreams(services)
+	s.bindPolicies(services)
 	s.checkReleases(services)
 	if len(*s.problems) > 0 {
 		return nil

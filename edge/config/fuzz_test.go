@@ -78,17 +78,23 @@ func rewrite(t *testing.T, d *config.Documents) []byte {
 		}
 		return out
 	}
+	timeouts := func(t config.Timeouts) m {
+		return m{
+			"connect": t.Connect.String(), "tls": t.TLS.String(), "head": t.Head.String(),
+			"idle": t.Idle.String(), "per_try": t.PerTry.String(), "total": t.Total.String(),
+		}
+	}
 	selector := func(s federation.Selector) m { return m{"version": s.Version, "tags": s.Tags} }
 	for i := range d.Routes {
 		r := &d.Routes[i]
 		spec := m{
 			"host": r.Host, "path": r.Path, "methods": append([]string{}, r.Methods...), "headers": matches(r.Headers), "query": matches(r.Query),
 			"priority": r.Priority, "upstream": r.Upstream.Text, "tags": r.Tags.String(), "explain": r.Explain,
-			"timeouts": m{
-				"connect": r.Timeouts.Connect.String(), "head": r.Timeouts.Head.String(),
-				"idle": r.Timeouts.Idle.String(), "total": r.Timeouts.Total.String(),
-			},
-			"retries": m{"attempts": r.Retries.Attempts},
+			"timeouts": timeouts(r.Timeouts),
+			"retries":  m{"attempts": r.Retries.Attempts, "on": r.Retries.On},
+		}
+		if r.Hash != nil {
+			spec["hash"] = r.Hash
 		}
 		if r.RateLimit != nil {
 			limit := m{"rpm": r.RateLimit.RPM}
@@ -101,13 +107,40 @@ func rewrite(t *testing.T, d *config.Documents) []byte {
 	}
 	for _, s := range d.Services {
 		policy := d.Policies[s.Name]
-		spec := m{"zone_capacity": s.ZoneCapacity, "health_path": s.HealthPath, "balance": policy.Balance}
+		spec := m{
+			"zone_capacity": s.ZoneCapacity, "health_path": s.HealthPath, "balance": policy.Balance,
+			"timeouts": timeouts(policy.Timeouts),
+		}
+		if policy.Hash != nil {
+			spec["hash"] = policy.Hash
+		}
+		if policy.LoadBound > 0 {
+			spec["load_bound"] = policy.LoadBound
+		}
+		if b := policy.Breaker; b != nil {
+			custom := m{"failure_ratio": b.FailureRatio, "min_requests": b.MinRequests, "open_for": b.OpenFor.String()}
+			if b.Window > 0 {
+				custom["window"] = b.Window.String()
+			}
+			if b.Trials > 0 {
+				custom["trials"] = b.Trials
+			}
+			spec["breaker"] = custom
+		}
 		if s.Baseline != nil {
 			spec["baseline"] = selector(*s.Baseline)
 		}
+		limits := m{}
 		if policy.MaxRequests > 0 {
-			spec["limits"] = m{"max_requests": policy.MaxRequests}
+			limits["max_requests"] = policy.MaxRequests
 		}
+		if policy.MaxServiceRequests > 0 {
+			limits["max_service_requests"] = policy.MaxServiceRequests
+		}
+		if policy.Queue.Size > 0 {
+			limits["queue"] = m{"size": policy.Queue.Size, "timeout": policy.Queue.Timeout.String()}
+		}
+		spec["limits"] = limits
 		add(config.KindService, s.Name, spec)
 	}
 	for _, r := range d.Releases {

@@ -26,15 +26,13 @@ const (
 
 // routeNotYet are keys of a route whose policy is not built yet.
 var routeNotYet = [...]string{
-	"auth", "breaker", "transcode", "rewrite", "request_headers", "response_headers", "hash",
+	"auth", "transcode", "rewrite", "request_headers", "response_headers",
 	"mirror", "cors", "compression", "cache", "cohort", "fault",
 }
 
 // decodeRoute reads the fields that a bare route and the spec of a Route
 // document share.
 func decodeRoute(o *object, r *Route) {
-	r.Timeouts = Timeouts{Idle: DefaultIdleTimeout, Total: DefaultTotalTimeout}
-	r.Retries = Retries{Attempts: DefaultRetries}
 	o.text("host", &r.Host)
 	o.text("path", &r.Path)
 	o.texts("methods", &r.Methods, route.MaxMethods)
@@ -56,17 +54,9 @@ func decodeRoute(o *object, r *Route) {
 		o.integer("burst", &r.RateLimit.Burst, 1, ratelimit.MaxBurst)
 		o.end("key", "shared")
 	})
-	o.below("timeouts", func(o *object) {
-		o.duration("connect", &r.Timeouts.Connect, 0, time.Minute)
-		o.duration("head", &r.Timeouts.Head, 0, time.Hour)
-		o.duration("idle", &r.Timeouts.Idle, 0, day)
-		o.duration("total", &r.Timeouts.Total, 0, day)
-		o.end()
-	})
-	o.below("retries", func(o *object) {
-		o.integer("attempts", &r.Retries.Attempts, 0, MaxRetries)
-		o.end("budget", "on", "backoff")
-	})
+	decodeTimeouts(o, &r.Timeouts)
+	decodeRetries(o, &r.Retries)
+	decodeHash(o, &r.Hash)
 	o.end(routeNotYet[:]...)
 }
 
@@ -207,14 +197,12 @@ func decodeService(o *object, s *federation.Service, policy *ServicePolicy) {
 		}
 	})
 	o.text("health_path", &s.HealthPath)
-	balance := string(policy.Balance)
-	o.choice("balance", &balance, string(BalanceP2C), string(BalanceWeighted))
-	policy.Balance = Balance(balance)
-	o.below("limits", func(o *object) {
-		o.integer("max_requests", &policy.MaxRequests, 1, federation.MaxCapacity)
-		o.end("max_connections", "max_pending")
-	})
-	o.end("breaker", "hash", "health", "tls", "ejection", "auth", "slow_start")
+	decodeBalance(o, policy)
+	decodeLimits(o, policy)
+	decodeBreaker(o, policy)
+	decodeTimeouts(o, &policy.Timeouts)
+	policy.Timeouts = policy.Timeouts.or(defaultTimeouts())
+	o.end("health", "tls", "ejection", "auth", "slow_start")
 }
 
 // decodeRelease reads the spec of a Release document.
