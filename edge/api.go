@@ -150,8 +150,9 @@ func apiRoute(r *config.Route) api.Route {
 		ID: r.ID, Host: r.Host, Path: r.Path, Methods: r.Methods, Priority: r.Priority,
 		Upstream: r.Upstream.Text, Service: r.Service, Tags: r.Tags.String(), Explain: r.Explain,
 		Timeouts: api.Timeouts{
-			Connect: federation.Duration(r.Timeouts.Connect), Head: federation.Duration(r.Timeouts.Head),
-			Idle: federation.Duration(r.Timeouts.Idle), Total: federation.Duration(r.Timeouts.Total),
+			Connect: federation.Duration(r.Timeouts.Connect), TLS: federation.Duration(r.Timeouts.TLS),
+			Head: federation.Duration(r.Timeouts.Head), Idle: federation.Duration(r.Timeouts.Idle),
+			PerTry: federation.Duration(r.Timeouts.PerTry), Total: federation.Duration(r.Timeouts.Total),
 		},
 		Retries: r.Retries.Attempts, File: r.File, Line: r.Line,
 	}

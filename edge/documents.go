@@ -109,17 +109,18 @@ func gatewayConfig(docs *config.Documents) gateway.Config {
 		c.Routes[n] = gateway.Route{
 			Route:     r.Route,
 			RateLimit: r.RateLimit,
-			Timeouts:  exchange.Timeouts{Connect: r.Timeouts.Connect, Head: r.Timeouts.Head, Idle: r.Timeouts.Idle},
-			Total:     r.Timeouts.Total,
-			Retries:   r.Retries.Attempts,
+			Timeouts: exchange.Timeouts{
+				Connect: r.Timeouts.Connect, TLS: r.Timeouts.TLS, Head: r.Timeouts.Head, Idle: r.Timeouts.Idle,
+			},
+			PerTry:  r.Timeouts.PerTry,
+			Total:   r.Timeouts.Total,
+			Retries: r.Retries.Attempts,
+			RetryOn: retryOn(r.Retries.On),
+			Hash:    hashKeys(r.Hash),
 		}
 	}
 	for name, p := range docs.Policies {
-		policy := gateway.Policy{MaxRequests: p.MaxRequests}
-		if p.Balance == config.BalanceWeighted {
-			policy.Balance = gateway.WeightedRoundRobin
-		}
-		c.Policies[name] = policy
+		c.Policies[name] = gatewayPolicy(&p)
 	}
 	return c
 }

@@ -243,6 +243,7 @@ func (e *Edge) newGateway(opts Options, reg prometheus.Registerer) error {
 		Monitor:        e.monitor,
 		TrustedProxies: p.TrustedProxies,
 		PanicThreshold: p.Health.PanicThreshold,
+		DrainTimeout:   p.Shutdown.DrainTimeout,
 		Requests:       requests,
 		AccessLog:      e.accessLog,
 		Registerer:     reg,

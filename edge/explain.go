@@ -54,7 +54,7 @@ func apiExplanation(x gateway.Explanation) api.Explanation {
 			Rung: s.Rung, Subset: s.Subset, Zone: s.Zone, SharePercent: s.SharePercent,
 			Registered: s.Registered, Usable: s.Usable, Draining: s.Draining,
 			// What requests have ejected a moment ago is unhealthy to people.
-			Unhealthy: s.Unhealthy + s.Ejected, Full: s.NotAdmitting, Lost: s.Lost, Why: s.Why,
+			Unhealthy: s.Unhealthy + s.Ejected, Full: s.NotAdmitting + s.BreakerOpen, Lost: s.Lost, Why: s.Why,
 		})
 	}
 	for _, next := range x.Next {

@@ -74,7 +74,9 @@ type RateLimit struct {
 // Timeouts bound the requests of a route; "0s": no bound of its own.
 type Timeouts struct {
 	Connect federation.Duration `json:"connect"`
+	TLS     federation.Duration `json:"tls"`
 	Head    federation.Duration `json:"head"`
 	Idle    federation.Duration `json:"idle"`
+	PerTry  federation.Duration `json:"per_try"`
 	Total   federation.Duration `json:"total"`
 }

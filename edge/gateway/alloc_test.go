@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"fmt"
 	"net/netip"
 	"testing"
 	"time"
@@ -145,6 +146,42 @@ func BenchmarkServe(b *testing.B) {
 		prepare(x)
 		g.Serve(x)
 		g.Done(x, nil)
+	}
+}
+
+// BenchmarkServeRoutes is the whole pipeline by number of routes, each of which
+// is asked as often as the others.
+func BenchmarkServeRoutes(b *testing.B) {
+	for _, n := range []int{10, 10_000} {
+		b.Run(fmt.Sprintf("routes=%d", n), func(b *testing.B) {
+			g, prepare, x := pipeline(b, func(c *Config, _ *Options) {
+				c.Routes = make([]Route, n)
+				for i := range c.Routes {
+					c.Routes[i] = usersRoute()
+					c.Routes[i].ID = fmt.Sprintf("r%d", i)
+					c.Routes[i].Path = fmt.Sprintf("/api/b%04d/{id:[0-9]+}/r%05d", i/100, i)
+				}
+			})
+			path := []byte("/api/b0000/17/r00000")
+			random := uint32(1)
+			for b.Loop() {
+				random = random*1664525 + 1013904223
+				i := int(uint64(random) * uint64(n) >> 32)
+				for d, bucket := 0, i/100; d < 4; d, bucket = d+1, bucket/10 {
+					path[len("/api/b000")-d] = byte('0' + bucket%10)
+				}
+				for d, number := 0, i; d < 5; d, number = d+1, number/10 {
+					path[len(path)-1-d] = byte('0' + number%10)
+				}
+				prepare(x)
+				x.Request.Path = view(path)
+				g.Serve(x)
+				g.Done(x, nil)
+				if x.Response.Status != 200 {
+					b.Fatal(x.Response.Status, string(path))
+				}
+			}
+		})
 	}
 }
 

@@ -82,6 +82,11 @@ func (c *call) refuse(r *refusal) {
 	x := c.x
 	c.refused = r
 	x.Response.Reset()
+	if c.grpc {
+		c.refuseGRPC(r)
+		c.decorate()
+		return
+	}
 	x.Response.Status = r.status
 	h := &x.Response.Header
 	h.Append(exchange.Field{Name: "Content-Type", Value: "application/problem+json", ID: exchange.FieldContentType})
@@ -128,7 +133,7 @@ func (c *call) decorate() {
 	if len(c.remaining) > 0 {
 		h.Set(exchange.FieldRateLimitRemaining, view(c.remaining))
 	}
-	if c.explain && c.route != nil && c.route.Explain && c.plan != nil {
+	if c.explain && c.route != nil && c.route.explain && c.plan != nil {
 		h.Set(exchange.FieldXGrayDecision, c.explanation())
 	}
 }
@@ -164,7 +169,7 @@ func (c *call) log(out *observe.AccessLog, took time.Duration, failure *exchange
 		Duration: took, UpstreamDuration: c.headTook, Retries: c.retries,
 	}
 	if c.route != nil {
-		r.Route, r.Service = c.route.ID, c.route.Service
+		r.Route, r.Service = c.route.config.ID, c.route.config.Service
 	}
 	if e := c.at.endpoint; e != nil {
 		r.Upstream, r.UpstreamAddr, r.Zone = e.ID, e.Address, e.Zone

@@ -17,12 +17,15 @@ type call struct {
 	// awaits is the endpoint whose answer is awaited, while the request can be
 	// moved away from it; see waiting.
 	awaits atomic.Pointer[endpoint]
+	// lasts is where its tunnel or stream is, which ends when that has drained.
+	lasts atomic.Pointer[endpoint]
 
 	g      *Gateway
 	x      *exchange.Exchange
 	header func(name string) (string, bool) // of the request; made once
 
 	identity
+	timing
 	input route.Input
 	path  []byte // scratch of route.NormalisePath
 
@@ -34,6 +37,8 @@ type call struct {
 	plan      *servicePlan // nil until the release decision
 	decision  route.Decision
 	at        candidate // the last that was picked
+	hash      uint64
+	hashed    bool      // hash counts
 	holds     *endpoint // in whose count of requests in flight this one is
 	reported  bool      // the endpoint's tracker knows
 	tried     []*federation.Endpoint
@@ -42,7 +47,9 @@ type call struct {
 	counted   int // of them, those that count
 	unwritten int // attempts that wrote nothing
 	reloads   int
-	stays     bool // goes to a lost zone, for want of another
+	stays     bool           // goes to a lost zone, for want of another
+	inside    *serviceMemory // within whose limit this request is
+	queued    bool           // it waited for a place
 	upload    upload
 	failure   *exchange.Error // the last one
 	headTook  time.Duration   // of the last attempt; only with an access log
@@ -61,6 +68,7 @@ type candidate struct {
 	endpoint *federation.Endpoint
 	group    *route.Group
 	rung     route.Rung
+	pass     pass
 }
 
 func (g *Gateway) newCall(x *exchange.Exchange) *call {
@@ -82,6 +90,7 @@ func (c *call) end() {
 	c.holds, c.reported, c.avoid = nil, false, ""
 	c.retries, c.counted, c.unwritten, c.reloads, c.stays = 0, 0, 0, 0, false
 	c.upload.body = nil
+	c.hashed, c.queued, c.grpc, c.timing = false, false, false, timing{}
 	c.failure, c.refused, c.headTook = nil, nil, 0
 	c.remaining, c.retryAfter, c.allow = nil, 0, ""
 	c.body.Set(nil)
@@ -121,11 +130,18 @@ func (c *call) status() int {
 
 // report tells the endpoint's tracker how the answer ended that was passed on.
 func (c *call) report(failure *exchange.Error, now time.Time) {
+	if c.reported {
+		return
+	}
 	switch {
 	case failure != nil && failure.Fault == exchange.FaultUpstream:
+		c.judge(false, now)
 		c.holds.tracker.GatewayFailure(now.UnixNano())
 		c.g.zoneFailed(c.holds.zone.Load(), now)
-	case !gatewayFailed(c.x.Response.Status):
+	case !c.failed():
+		if failure == nil {
+			c.judge(true, now)
+		}
 		c.holds.tracker.Success(now.UnixNano())
 	}
 }
@@ -138,6 +154,7 @@ type identity struct {
 	client   string // whom the request is attributed to
 	id       string
 	explain  bool
+	grpc     bool   // by its Content-Type
 	tags     int    // fields that carry a tag
 	tagField string // the first
 

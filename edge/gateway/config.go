@@ -26,36 +26,25 @@ type Route struct {
 	route.Route
 	// RateLimit is nil for none.
 	RateLimit *ratelimit.Options
-	// Timeouts bound one attempt each; see [exchange.Timeouts].
+	// Timeouts bound one attempt each; see [exchange.Timeouts]. Body is set by
+	// the gateway.
 	Timeouts exchange.Timeouts
-	// Total bounds the whole exchange, all attempts included; 0 for no bound.
+	// PerTry bounds one attempt up to the answer's head; 0 for no bound.
+	PerTry time.Duration
+	// Total bounds the whole exchange, all attempts included, unless it is a
+	// stream; 0 for no bound.
 	Total time.Duration
 	// Retries is how many attempts may follow a failed one that wrote
 	// something, 0 to MaxRetries.
 	Retries int
+	// RetryOn says for which reasons they may; 0 stands for RetryAll.
+	RetryOn RetryOn
+	// Hash is what [ConsistentHash] goes by on this route; nil: the policy's.
+	Hash []HashKey
 }
 
 // MaxRetries bounds [Route.Retries].
 const MaxRetries = 5
-
-// Balance is how one endpoint of a group is picked.
-type Balance uint8
-
-// The ways to pick.
-const (
-	// P2C is power of two choices by least load.
-	P2C Balance = iota
-	// WeightedRoundRobin goes round in proportion to the weights.
-	WeightedRoundRobin
-)
-
-// Policy is how a service's endpoints are treated.
-type Policy struct {
-	Balance Balance
-	// MaxRequests bounds what this edge has in flight to one endpoint; 0 for
-	// no bound.
-	MaxRequests int
-}
 
 // routing is a configuration as requests use it: immutable.
 type routing struct {
@@ -65,18 +54,28 @@ type routing struct {
 	unrouted seriesSet
 }
 
-// compiledRoute is a route with what its requests need at hand.
+// compiledRoute is a route with what its requests need at hand. With thousands
+// of routes a request finds its route in no cache: all that it reads are these
+// two cache lines.
 type compiledRoute struct {
-	Route
 	service *service
 	limiter *ratelimit.Limiter // nil for none
 	series  seriesSet
+
+	timeouts exchange.Timeouts
+	total    time.Duration
+	retries  int32
+	tags     route.TagMode
+	explain  bool
+	retryOn  RetryOn
+	seldom   bool   // config has a PerTry or a Hash
+	config   *Route // for the log, for explain, and for what is seldom
 }
 
 // seriesSet holds the metrics of one route by subset. There are as few subsets
 // as releases that cover the route's service.
 type seriesSet struct {
-	subsets []string
+	subsets []string // shared by the routes of a service
 	series  []*observe.RequestSeries
 }
 
@@ -111,6 +110,11 @@ func (g *Gateway) SetConfig(c Config) error {
 		g.plan(s)
 	}
 	g.routing.Store(next)
+	for name := range old.services {
+		if next.services[name] == nil {
+			g.metrics.forget(name)
+		}
+	}
 	if g.opts.Requests != nil {
 		g.opts.Requests.Forget(next.keeps())
 	}
@@ -123,13 +127,13 @@ func (g *Gateway) compile(c Config, old *routing) (*routing, error) {
 	plain := make([]route.Route, len(c.Routes))
 	for i := range c.Routes {
 		plain[i] = c.Routes[i].Route
-		if n := c.Routes[i].Retries; n < 0 || n > MaxRetries {
-			return nil, fmt.Errorf("route %q: found %d retries, allowed 0 to %d", plain[i].ID, n, MaxRetries)
+		if err := c.Routes[i].validate(); err != nil {
+			return nil, fmt.Errorf("route %q: %w", plain[i].ID, err)
 		}
-		if limit := c.Routes[i].RateLimit; limit != nil {
-			if err := limit.Validate(); err != nil {
-				return nil, fmt.Errorf("route %q: rate limit: %w", plain[i].ID, err)
-			}
+	}
+	for name, policy := range c.Policies {
+		if err := policy.validate(); err != nil {
+			return nil, fmt.Errorf("service %q: %w", name, err)
 		}
 	}
 	table, err := route.NewTable(plain)
@@ -140,23 +144,41 @@ func (g *Gateway) compile(c Config, old *routing) (*routing, error) {
 		table:    table,
 		routes:   make([]compiledRoute, len(c.Routes)),
 		services: make(map[string]*service),
-		unrouted: g.seriesOf(subsetNone, nil),
+		unrouted: g.seriesOf(subsetNone, []string{subsetNone}),
 	}
 	limiters := make(map[string]*compiledRoute)
 	if old != nil {
 		for i := range old.routes {
-			limiters[old.routes[i].ID] = &old.routes[i]
+			limiters[old.routes[i].config.ID] = &old.routes[i]
 		}
 	}
-	for i := range c.Routes {
-		compiled := &r.routes[i]
-		compiled.Route = c.Routes[i]
-		if compiled.Timeouts.Connect == 0 {
-			compiled.Timeouts.Connect = g.opts.ConnectTimeout
+	subsets := make(map[string][]string)
+	routes := slices.Clone(c.Routes)
+	for i := range routes {
+		config := &routes[i]
+		if subsets[config.Service] == nil {
+			subsets[config.Service] = subsetsOf(config.Service, c.Releases)
 		}
-		compiled.limiter = limiterOf(&compiled.Route, limiters[compiled.ID])
-		compiled.service = r.service(compiled.Service, old)
-		compiled.series = g.seriesOf(compiled.ID, subsetsOf(compiled.Service, c.Releases))
+		compiled := &r.routes[i]
+		*compiled = compiledRoute{
+			service:  r.service(config.Service, old),
+			limiter:  limiterOf(config, limiters[config.ID]),
+			series:   g.seriesOf(config.ID, subsets[config.Service]),
+			timeouts: config.Timeouts,
+			total:    config.Total,
+			retries:  int32(config.Retries),
+			tags:     config.Tags,
+			explain:  config.Explain,
+			retryOn:  config.RetryOn,
+			seldom:   config.PerTry > 0 || config.Hash != nil,
+			config:   config,
+		}
+		if compiled.retryOn == 0 {
+			compiled.retryOn = RetryAll
+		}
+		if compiled.timeouts.Connect == 0 {
+			compiled.timeouts.Connect = g.opts.ConnectTimeout
+		}
 	}
 	return r, nil
 }
@@ -166,7 +188,7 @@ func limiterOf(r *Route, old *compiledRoute) *ratelimit.Limiter {
 	switch {
 	case r.RateLimit == nil:
 		return nil
-	case old != nil && old.limiter != nil && *old.RateLimit == *r.RateLimit:
+	case old != nil && old.limiter != nil && *old.config.RateLimit == *r.RateLimit:
 		return old.limiter
 	}
 	return ratelimit.NewLimiter(*r.RateLimit)
@@ -186,7 +208,7 @@ func (r *routing) service(name string, old *routing) *service {
 	return s
 }
 
-// subsetsOf names the lanes that requests to a service can take.
+// subsetsOf names the lanes that requests to a service can take, and none.
 func subsetsOf(service string, releases []*federation.Release) []string {
 	subsets := []string{route.Baseline}
 	for _, release := range releases {
@@ -194,7 +216,7 @@ func subsetsOf(service string, releases []*federation.Release) []string {
 			subsets = append(subsets, release.Name)
 		}
 	}
-	return subsets
+	return append(subsets, subsetNone)
 }
 
 // keeps tells which series of requests the configuration has a use for.
@@ -202,7 +224,7 @@ func (r *routing) keeps() func(label, subset string) bool {
 	sets := make(map[string]*seriesSet, len(r.routes)+1)
 	sets[subsetNone] = &r.unrouted
 	for i := range r.routes {
-		sets[r.routes[i].ID] = &r.routes[i].series
+		sets[r.routes[i].config.ID] = &r.routes[i].series
 	}
 	return func(label, subset string) bool {
 		set := sets[label]
@@ -215,9 +237,10 @@ func (g *Gateway) seriesOf(label string, subsets []string) seriesSet {
 	if g.opts.Requests == nil {
 		return set
 	}
-	set.subsets = append(slices.Clone(subsets), subsetNone)
-	for _, subset := range set.subsets {
-		set.series = append(set.series, g.opts.Requests.For(label, subset))
+	set.subsets = subsets
+	set.series = make([]*observe.RequestSeries, len(subsets))
+	for i, subset := range subsets {
+		set.series[i] = g.opts.Requests.For(label, subset)
 	}
 	return set
 }

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/grayfed/grayfed/edge/breaker"
 	"github.com/grayfed/grayfed/edge/exchange"
 	"github.com/grayfed/grayfed/edge/health"
 	"github.com/grayfed/grayfed/federation"
@@ -34,6 +35,9 @@ type bounds struct {
 	// none. Within a zone the balance is the operator's.
 	capacity  int64
 	elsewhere atomic.Int64 // in flight from other edges, as they say
+	// breaker is nil for none; options are its.
+	breaker *breaker.Breaker
+	options breaker.Options
 }
 
 var (
@@ -58,29 +62,66 @@ func (e *endpoint) InFlight() int64 { return e.inFlight.Load() }
 // Admits implements [federation.Runtime]. What requests experienced counts at
 // once, before the snapshot follows.
 func (e *endpoint) Admits() bool {
-	return !e.tracker.Ejected() && e.hasRoom(e.inFlight.Load()+1) && !e.refused.Load()
+	return !e.tracker.Ejected() && e.open()
 }
+
+// open reports whether nothing but its health is against one more request.
+func (e *endpoint) open() bool {
+	b := e.bounds.Load()
+	return !e.refused.Load() && (b == nil || b.hasRoom(e.inFlight.Load()+1) && b.closed())
+}
+
+// works reports whether nothing but want of room is against one more request.
+func (e *endpoint) works() bool {
+	b := e.bounds.Load()
+	return !e.tracker.Ejected() && !e.refused.Load() && (b == nil || b.closed())
+}
+
+// closed reports whether the breaker lets a request pass.
+func (b *bounds) closed() bool { return b.breaker == nil || b.breaker.Admits() }
 
 // hasRoom reports whether n requests of this edge are within the limits.
 func (e *endpoint) hasRoom(n int64) bool {
 	b := e.bounds.Load()
-	if b == nil {
-		return true
-	}
+	return b == nil || b.hasRoom(n)
+}
+
+func (b *bounds) hasRoom(n int64) bool {
 	return (b.limit == 0 || n <= b.limit) && (b.capacity == 0 || n+b.elsewhere.Load() <= b.capacity)
 }
 
 // enter counts one more request in flight, unless others took the last place
 // since it was picked.
-func (e *endpoint) enter() bool {
-	if e.hasRoom(e.inFlight.Add(1)) {
-		return true
+func (e *endpoint) enter() (p pass, ok bool) {
+	b := e.bounds.Load()
+	if b == nil {
+		e.inFlight.Add(1)
+		return p, true
 	}
-	e.inFlight.Add(-1)
-	return false
+	if b.breaker != nil {
+		if p.ticket, ok = b.breaker.Enter(); !ok {
+			return p, false
+		}
+		p.breaker = b.breaker
+	}
+	// What does not get in is never counted: whoever waits for a place could
+	// look just then.
+	for {
+		n := e.inFlight.Load()
+		if !b.hasRoom(n + 1) {
+			p.ignore()
+			return pass{}, false
+		}
+		if e.inFlight.CompareAndSwap(n, n+1) {
+			return p, true
+		}
+	}
 }
 
-func (e *endpoint) leave() { e.inFlight.Add(-1) }
+func (e *endpoint) leave(p pass) {
+	p.ignore()
+	e.inFlight.Add(-1)
+}
 
 // transport returns the endpoint's transport, made when it is first asked for.
 func (e *endpoint) transport(i *federation.Instance) (Upstream, error) {
@@ -138,6 +179,7 @@ func (g *Gateway) closeGone(snap *federation.Snapshot) {
 			gone[e] = key
 			delete(g.closing, e)
 			delete(g.opened, e)
+			g.setGone(e)
 		}
 	}
 	g.upstreamsMu.Unlock()
@@ -167,20 +209,29 @@ type loads struct {
 	byEdge map[federation.Key]map[string]int64 // mu
 }
 
-// bind sets what may be in flight to an endpoint, with what the other edges
-// have there.
-func (l *loads) bind(e *endpoint, key federation.Key, limit, capacity int64) {
-	old := e.bounds.Load()
-	if limit == 0 && capacity == 0 {
+// bind sets what an endpoint lets in, with what the other edges have in flight
+// there. Held under mu.
+func (g *Gateway) bind(e *endpoint, key federation.Key, policy *Policy, capacity int64) {
+	old, limit := e.bounds.Load(), int64(policy.MaxRequests)
+	if limit == 0 && capacity == 0 && policy.Breaker == nil {
 		if old != nil {
 			e.bounds.Store(nil)
 		}
 		return
 	}
-	if old != nil && old.limit == limit && old.capacity == capacity {
-		return
-	}
 	b := &bounds{limit: limit, capacity: capacity}
+	if policy.Breaker != nil {
+		b.options = *policy.Breaker
+	}
+	if old != nil && old.options == b.options {
+		if old.limit == limit && old.capacity == capacity {
+			return
+		}
+		b.breaker = old.breaker
+	} else if policy.Breaker != nil {
+		b.breaker = g.newBreaker(key, b.options)
+	}
+	l := &g.loads
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	b.elsewhere.Store(sumOf(l.byEdge[key]))

@@ -69,9 +69,9 @@ type Step struct {
 	// Weight is the usable weight, Full that which counts as full capacity.
 	Weight, Full int
 	// Registered are Usable, Draining, Unhealthy (by the folded evidence),
-	// Ejected (by requests of this edge just now) and NotAdmitting (at a limit,
-	// or without a transport).
-	Registered, Usable, Draining, Unhealthy, Ejected, NotAdmitting int
+	// Ejected (by requests of this edge just now), BreakerOpen and NotAdmitting
+	// (at a limit, or without a transport).
+	Registered, Usable, Draining, Unhealthy, Ejected, BreakerOpen, NotAdmitting int
 	// Lost: its edges are dead and an endpoint failed.
 	Lost bool
 	// Chosen: the request goes here. Why says in words why, or why not.
@@ -94,7 +94,7 @@ func (g *Gateway) Explain(q Query) Explanation {
 	}
 	e.Path = c.x.Request.Path
 	if c.route != nil {
-		e.Route, e.Service, e.Tag, e.TagCounts = c.route.ID, c.route.Service, c.tag, c.counts
+		e.Route, e.Service, e.Tag, e.TagCounts = c.route.config.ID, c.route.config.Service, c.tag, c.counts
 	}
 	if refused != nil {
 		e.Status, e.Reason, e.Detail, e.Allow = refused.status, refused.reason, refused.detail, c.allow
@@ -102,6 +102,7 @@ func (g *Gateway) Explain(q Query) Explanation {
 	}
 	c.plan = c.route.service.current.Load()
 	c.decision = c.plan.Decide(route.Ask{Tag: c.tag, TagCounts: c.counts})
+	c.takeHash()
 	e.Release = c.decision.Release
 	g.explainLadder(c, &e)
 	e.Reason, e.Subset = c.reason(), c.subset()
@@ -131,7 +132,7 @@ func (g *Gateway) ask(q Query) *call {
 func (g *Gateway) explainLadder(c *call, e *Explanation) {
 	passed := make(map[*route.Group]bool)
 	w := walk{
-		plan: c.plan, decision: c.decision, rnd: g.opts.Rand(), panicking: e.Panicking,
+		plan: c.plan, decision: c.decision, rnd: g.opts.Rand(), hash: c.hash, hashed: c.hashed, panicking: e.Panicking,
 		passed: func(group *route.Group, _ route.Rung) { passed[group] = true },
 	}
 	chosen, ok := w.next()
@@ -141,7 +142,7 @@ func (g *Gateway) explainLadder(c *call, e *Explanation) {
 	} else {
 		e.Status, e.Detail = refuseUnusable.status, refuseUnusable.detail
 	}
-	ladder := c.decision.Ladder(uint32(w.rnd))
+	ladder := c.decision.Ladder(w.point())
 	for {
 		group, rung, more := ladder.Next()
 		if !more {
@@ -193,6 +194,8 @@ func stepOf(group *route.Group, rung route.Rung, c *call) Step {
 			s.Usable++
 		case ok && rt.tracker.Ejected():
 			s.Ejected++
+		case ok && !rt.works() && !rt.refused.Load():
+			s.BreakerOpen++
 		default:
 			s.NotAdmitting++
 		}
@@ -211,6 +214,7 @@ func (s *Step) count() string {
 		{s.Draining, "draining"},
 		{s.Unhealthy, "unhealthy"},
 		{s.Ejected, "ejected just now"},
+		{s.BreakerOpen, "breaker open"},
 		{s.NotAdmitting, "not admitting"},
 	} {
 		if part.n > 0 {

@@ -51,7 +51,7 @@ func (c *call) takeTag() *refusal {
 		return &refuseTag
 	}
 	c.tag = c.tagField
-	c.counts = c.route.Tags == route.TagsAny || c.route.Tags == route.TagsTrusted && c.trusted
+	c.counts = c.route.tags == route.TagsAny || c.route.tags == route.TagsTrusted && c.trusted
 	if !c.counts {
 		c.x.Request.Header.Del(exchange.FieldXReleaseTag)
 	}

@@ -47,12 +47,14 @@ func (g *Gateway) forward(c *call) *refusal {
 	s.budget.request()
 	c.plan = s.current.Load()
 	c.decision = c.plan.Decide(route.Ask{Tag: c.tag, TagCounts: c.counts})
+	c.takeHash()
 	c.watchUpload()
-	next, ok := g.pick(c, true)
-	if !ok {
-		return c.unusable()
+	next, refusal := g.first(c)
+	if refusal != nil {
+		return refusal
 	}
 	for {
+		var ok bool
 		failure := g.attempt(c, next)
 		why := g.repeatable(c, failure)
 		if why == repeatNone {
@@ -70,7 +72,7 @@ func (g *Gateway) forward(c *call) *refusal {
 // false keeps the request in its lane.
 func (g *Gateway) pick(c *call, fallback bool) (candidate, bool) {
 	w := walk{
-		plan: c.plan, decision: c.decision, rnd: g.opts.Rand(), avoid: c.avoid,
+		plan: c.plan, decision: c.decision, rnd: g.opts.Rand(), hash: c.hash, hashed: c.hashed, avoid: c.avoid,
 		panicking: fallback && g.panicking.Load(), tried: c.tried,
 	}
 	if !fallback {
@@ -82,7 +84,8 @@ func (g *Gateway) pick(c *call, fallback bool) (candidate, bool) {
 			return next, false
 		}
 		c.tried = append(c.tried, next.endpoint)
-		if next.endpoint.Runtime.(*endpoint).enter() {
+		var entered bool
+		if next.pass, entered = next.endpoint.Runtime.(*endpoint).enter(); entered {
 			return next, true
 		}
 		w.tried = c.tried
@@ -107,7 +110,8 @@ func (g *Gateway) pickAgain(c *call, why repeat) (candidate, bool) {
 	}
 	if why == repeatReplay || why == repeatAnswer {
 		if !c.route.service.budget.take() {
-			next.endpoint.Runtime.(*endpoint).leave()
+			next.endpoint.Runtime.(*endpoint).leave(next.pass)
+			c.route.service.freed()
 			g.metrics.noBudget.Inc()
 			return next, false
 		}
@@ -125,8 +129,7 @@ func (c *call) drop() {
 	}
 	x.Response.Reset()
 	if c.holds != nil {
-		c.holds.leave()
-		c.holds = nil
+		c.leave()
 	}
 }
 
@@ -143,6 +146,7 @@ func (g *Gateway) attempt(c *call, to candidate) *exchange.Error {
 	if moveable && c.await(e) {
 		return c.fail(c.settle())
 	}
+	c.startAttempt()
 	var began time.Time
 	if g.opts.AccessLog != nil {
 		began = time.Now()
@@ -156,19 +160,26 @@ func (g *Gateway) attempt(c *call, to candidate) *exchange.Error {
 		return c.fail(c.settle())
 	}
 	if err != nil {
-		failure := c.fail(err)
-		g.blame(e, failure)
+		failure := c.note(err)
+		g.blame(c, failure)
+		c.drop()
 		return failure
 	}
+	c.headCame(e)
 	switch {
-	case gatewayFailed(x.Response.Status):
+	case c.failed():
 		now := time.Now()
+		c.judge(false, now)
 		e.tracker.GatewayFailure(now.UnixNano())
 		g.zoneFailed(e.zone.Load(), now)
 	case x.Response.Tunnel != nil:
 		// It may last for hours; that it stands is the evidence.
+		c.judge(true, x.Start)
 		e.tracker.Success(x.Start.UnixNano())
 		c.reported = true
+	case c.at.pass.ticket.Trial(), c.lasts.Load() != nil:
+		// Whether the endpoint is used again waits for this.
+		c.judge(true, time.Now())
 	}
 	return nil
 }
@@ -189,29 +200,37 @@ func (c *call) settle() *exchange.Error {
 	return &exchange.Error{Phase: exchange.PhaseAwait, Fault: fault, Wrote: true, Err: cause}
 }
 
-// fail notes why an attempt failed.
+// fail ends an attempt that failed through no fault of the endpoint.
 func (c *call) fail(err error) *exchange.Error {
+	failure := c.note(err)
+	c.drop()
+	return failure
+}
+
+// note notes why an attempt failed.
+func (c *call) note(err error) *exchange.Error {
 	failure := exchange.AsError(err)
 	if c.upload.stalled(failure) {
 		failure.Fault, failure.Status = exchange.FaultClient, 408
 	}
 	c.failure = failure
-	c.drop()
 	return failure
 }
 
-// blame tells the endpoint's tracker of a failure that was the endpoint's. A
+// blame tells the endpoint's tracker and breaker of a failure that was the endpoint's. A
 // connection that had been used before and ended without an answer was mostly
 // just closed for being idle: what the endpoint is like, new ones show.
-func (g *Gateway) blame(e *endpoint, failure *exchange.Error) {
+func (g *Gateway) blame(c *call, failure *exchange.Error) {
 	if failure.Fault != exchange.FaultUpstream {
 		return
 	}
-	now := time.Now()
+	e, now := c.holds, time.Now()
 	switch {
 	case failure.Phase == exchange.PhaseConnect:
+		c.judge(false, now)
 		e.tracker.ConnectFailure(now.UnixNano())
 	case !failure.Reused || failure.Timeout:
+		c.judge(false, now)
 		e.tracker.GatewayFailure(now.UnixNano())
 	}
 	g.zoneFailed(e.zone.Load(), now)
@@ -220,7 +239,7 @@ func (g *Gateway) blame(e *endpoint, failure *exchange.Error) {
 // repeatable says why, if at all, the attempt may be followed by another.
 func (g *Gateway) repeatable(c *call, failure *exchange.Error) repeat {
 	if failure == nil {
-		if gatewayFailed(c.x.Response.Status) && c.mayReplay() && !c.late() {
+		if c.failed() && c.mayReplayAnswer() && !c.late() {
 			return repeatAnswer
 		}
 		return repeatNone
@@ -243,7 +262,7 @@ func (g *Gateway) repeatable(c *call, failure *exchange.Error) repeat {
 		if c.unwritten++; c.unwritten < maxUnwritten {
 			return repeatUnwritten
 		}
-	case c.mayReplay():
+	case c.mayReplay(failure):
 		if failure.Reused && !failure.Timeout {
 			// Its other connections may well be good, and it may be the only one.
 			c.tried = c.tried[:len(c.tried)-1]
@@ -253,16 +272,35 @@ func (g *Gateway) repeatable(c *call, failure *exchange.Error) repeat {
 	return repeatNone
 }
 
-// mayReplay reports whether the request can be sent again and the route lets
-// one more attempt count.
-func (c *call) mayReplay() bool { return c.counted < c.route.Retries && replayable(&c.x.Request) }
+// mayReplay reports whether the request can be sent again after a failure, and
+// the route lets one more attempt count.
+func (c *call) mayReplay(failure *exchange.Error) bool {
+	on := RetryReset
+	if failure.Timeout {
+		on = RetryTimeout
+	}
+	return c.counted < int(c.route.retries) && c.route.retryOn&on != 0 && replayable(&c.x.Request)
+}
 
-// late reports whether the time for all attempts is over.
-func (c *call) late() bool { return !c.x.Deadline.IsZero() && !time.Now().Before(c.x.Deadline) }
+// mayReplayAnswer reports the same of an answer that speaks against the
+// endpoint. A gRPC request, always a POST, is sent again only where the status
+// says that it came to nothing (proposal A6 of the gRPC project).
+func (c *call) mayReplayAnswer() bool {
+	if c.counted >= int(c.route.retries) {
+		return false
+	}
+	if c.unavailable() {
+		return c.route.retryOn&RetryUnavailable != 0 && atHand(&c.x.Request)
+	}
+	return c.route.retryOn&RetryGatewayError != 0 && replayable(&c.x.Request)
+}
+
+// failed reports whether the answer speaks against the endpoint.
+func (c *call) failed() bool { return gatewayFailed(c.x.Response.Status) || c.unavailable() }
 
 // reload takes the newest plan, because the endpoint that was picked is gone.
 func (c *call) reload(g *Gateway) {
-	s := g.routing.Load().services[c.route.Service]
+	s := g.routing.Load().services[c.route.service.name]
 	if s == nil {
 		return
 	}
@@ -280,9 +318,14 @@ func gatewayFailed(status int) bool { return status >= 502 && status <= 504 }
 func replayable(req *exchange.Request) bool {
 	switch req.Method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodPut, http.MethodDelete, http.MethodTrace:
+		return atHand(req)
 	default:
 		return false
 	}
+}
+
+// atHand reports whether the request's body, if it has one, can be sent again.
+func atHand(req *exchange.Request) bool {
 	if req.Body == nil {
 		return true
 	}

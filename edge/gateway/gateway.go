@@ -52,6 +52,9 @@ type Options struct {
 	// ConnectTimeout is for routes that set none; 0 leaves it to the
 	// transport.
 	ConnectTimeout time.Duration
+	// DrainTimeout is how long tunnels and streams may go on at an endpoint that
+	// drains or is gone; 0: until they end.
+	DrainTimeout time.Duration
 	// Requests and AccessLog take the evidence; nil: none is kept.
 	Requests  *observe.Requests
 	AccessLog *observe.AccessLog
@@ -80,6 +83,8 @@ func (o *Options) validate() error {
 		return fmt.Errorf("gateway: panic threshold is %d, allowed 0 to 100 percent", o.PanicThreshold)
 	case o.ConnectTimeout < 0:
 		return fmt.Errorf("gateway: connect timeout %s is negative", o.ConnectTimeout)
+	case o.DrainTimeout < 0:
+		return fmt.Errorf("gateway: drain timeout %s is negative", o.DrainTimeout)
 	}
 	return nil
 }
@@ -116,8 +121,10 @@ type Gateway struct {
 	closing     map[*endpoint]struct{}       // upstreamsMu; of opened, those that the catalog has let go
 
 	// mu orders the changes of plans; requests do not take it.
-	mu     sync.Mutex
-	config Config // mu
+	mu      sync.Mutex
+	config  Config                // mu
+	leaving map[*endpoint]leaving // mu
+	ticks   int                   // mu; calls of Refresh
 }
 
 var _ exchange.Handler = (*Gateway)(nil)
@@ -133,6 +140,7 @@ func New(o Options) (*Gateway, error) {
 		zones:   make(map[string]*zone),
 		opened:  make(map[*endpoint]federation.Key),
 		closing: make(map[*endpoint]struct{}),
+		leaving: make(map[*endpoint]leaving),
 	}
 	var err error
 	if g.metrics, err = newMetrics(o.Registerer); err != nil {
@@ -198,11 +206,7 @@ func (g *Gateway) admit(c *call) *refusal {
 			return &refuseRate
 		}
 	}
-	c.x.Timeouts = c.route.Timeouts
-	if c.route.Total > 0 {
-		c.x.Deadline = c.x.Start.Add(c.route.Total)
-	}
-	return nil
+	return c.setTiming()
 }
 
 // Done implements [exchange.Handler].
@@ -213,12 +217,12 @@ func (g *Gateway) Done(x *exchange.Exchange, err error) {
 	}
 	now := time.Now()
 	took := now.Sub(x.Start)
+	c.passed()
 	if c.holds != nil {
-		if !c.reported {
-			c.report(exchange.AsError(err), now)
-		}
-		c.holds.leave()
+		c.report(exchange.AsError(err), now)
+		c.leave()
 	}
+	c.leaveService()
 	if s := c.series.of(c.subset()); s != nil {
 		s.Observe(uint8(c.at.rung), c.status(), took)
 		if c.retries > 0 {

@@ -34,7 +34,7 @@ func (g *Gateway) identify(c *call) {
 		c.takePeer(g, remote)
 	}
 	header := &x.Request.Header
-	c.tags, c.tagField, c.explain = 0, "", false
+	c.tags, c.tagField, c.explain, c.grpc = 0, "", false, false
 	c.client, c.id = c.peerText, ""
 	met, twice := 0, 0
 	list := header.All()
@@ -66,6 +66,9 @@ func (g *Gateway) identify(c *call) {
 			continue
 		case exchange.FieldXGrayExplain:
 			c.explain = c.explain || field.Value == "1"
+			continue
+		case exchange.FieldContentType:
+			c.grpc = c.grpc || isGRPC(field.Value)
 			continue
 		default:
 			continue

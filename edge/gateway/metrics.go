@@ -12,6 +12,9 @@ type metrics struct {
 	noBudget  prometheus.Counter
 	demotions prometheus.Counter
 	moves     prometheus.Counter
+	drained   prometheus.Counter
+	breakers  *prometheus.CounterVec // service, to
+	queued    *prometheus.CounterVec // service, outcome
 }
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
@@ -26,7 +29,16 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Name: "grayfed_requests_moved_total", Help: "Waiting requests that were cancelled because their zone was demoted.",
 		}),
 	}
-	all := []prometheus.Collector{m.noBudget, m.demotions, m.moves}
+	m.drained = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "grayfed_exchanges_drained_total", Help: "Tunnels and streams that were ended because their endpoint drained or was gone.",
+	})
+	m.breakers = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "grayfed_breaker_changes_total", Help: "Changes of circuit breakers, by service and the state changed to.",
+	}, []string{"service", "to"})
+	m.queued = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "grayfed_requests_queued_total", Help: "Requests that had to wait for a place, by service and outcome: served, full or timeout.",
+	}, []string{"service", "outcome"})
+	all := []prometheus.Collector{m.noBudget, m.demotions, m.moves, m.drained, m.breakers, m.queued}
 	for kind := repeatUnwritten; kind < repeatCount; kind++ {
 		m.repeats[kind] = prometheus.NewCounter(prometheus.CounterOpts{
 			Name:        "grayfed_attempts_repeated_total",
@@ -48,4 +60,10 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 func (m *metrics) demoted(moved int) {
 	m.demotions.Inc()
 	m.moves.Add(float64(moved))
+}
+
+// forget drops the series of a service.
+func (m *metrics) forget(service string) {
+	m.breakers.DeletePartialMatch(prometheus.Labels{"service": service})
+	m.queued.DeletePartialMatch(prometheus.Labels{"service": service})
 }

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/grayfed/grayfed/edge/admission"
 	"github.com/grayfed/grayfed/edge/balance"
 	"github.com/grayfed/grayfed/edge/route"
 	"github.com/grayfed/grayfed/federation"
@@ -20,13 +21,19 @@ type service struct {
 // serviceMemory is what a service keeps from one configuration to the next.
 type serviceMemory struct {
 	budget    budget
-	highWater route.HighWater // Gateway.mu
+	limit     admission.Limit // of all requests
+	queues    atomic.Pointer[queues]
+	highWater route.HighWater       // Gateway.mu
+	hashing   map[string]*hashGroup // Gateway.mu; by subset and zone
 }
 
 // servicePlan is a plan with what is kept beside it: immutable.
 type servicePlan struct {
 	*route.Plan
 	pickers []balance.Picker // by Group.Index
+	rings   []*balance.Ring  // by Group.Index; nil unless the balance is ConsistentHash
+	hash    []HashKey        // for routes without their own
+	limited bool             // the service has a limit
 	zones   []*zone          // in which it has endpoints
 	metered []meter          // endpoints that declare their capacity
 }
@@ -79,27 +86,45 @@ func (g *Gateway) plan(s *service) {
 		}
 	}
 	policy := g.config.Policies[s.name]
-	sp := &servicePlan{Plan: route.NewPlan(in)}
-	sp.pickers = make([]balance.Picker, sp.Groups)
-	for _, lane := range sp.Lanes {
-		for _, group := range lane.Groups {
-			if policy.Balance == WeightedRoundRobin {
-				sp.pickers[group.Index] = balance.NewWeightedRoundRobin(group.Endpoints)
-			} else {
-				sp.pickers[group.Index] = balance.NewP2C(group.Endpoints)
-			}
-		}
-	}
+	sp := &servicePlan{Plan: route.NewPlan(in), limited: policy.MaxServiceRequests > 0}
+	g.balance(s, sp, &policy)
 	if in.View != nil {
 		for _, e := range in.View.Endpoints {
-			g.adopt(sp, e, policy)
+			g.adopt(sp, e, &policy)
 		}
 	}
+	s.setPlaces(sp, &policy)
 	s.current.Store(sp)
+	s.stirred()
+}
+
+// balance makes what picks the endpoints of each group. Held under mu.
+func (g *Gateway) balance(s *service, sp *servicePlan, policy *Policy) {
+	sp.pickers = make([]balance.Picker, sp.Groups)
+	if policy.Balance == ConsistentHash {
+		sp.rings, sp.hash = make([]*balance.Ring, sp.Groups), policy.Hash
+	} else {
+		s.hashing = nil
+	}
+	for _, lane := range sp.Lanes {
+		for _, group := range lane.Groups {
+			var picker balance.Picker
+			switch policy.Balance {
+			case ConsistentHash:
+				ring := s.ring(lane.Subset, group, policy)
+				sp.rings[group.Index], picker = ring, ring
+			case WeightedRoundRobin:
+				picker = balance.NewWeightedRoundRobin(group.Endpoints)
+			default:
+				picker = balance.NewP2C(group.Endpoints)
+			}
+			sp.pickers[group.Index] = picker
+		}
+	}
 }
 
 // adopt brings an endpoint's runtime up to date with facts and policy.
-func (g *Gateway) adopt(sp *servicePlan, e *federation.Endpoint, policy Policy) {
+func (g *Gateway) adopt(sp *servicePlan, e *federation.Endpoint, policy *Policy) {
 	rt, ok := e.Runtime.(*endpoint)
 	if !ok {
 		return
@@ -111,7 +136,8 @@ func (g *Gateway) adopt(sp *servicePlan, e *federation.Endpoint, policy Policy) 
 			capacity = int64(e.Capacity)
 		}
 	}
-	g.loads.bind(rt, e.Key, int64(policy.MaxRequests), capacity)
+	g.bind(rt, e.Key, policy, capacity)
+	g.setDraining(rt, e.Draining)
 	z := rt.zone.Load()
 	if z.name != e.Zone {
 		z = g.zone(e.Zone)
@@ -127,12 +153,18 @@ func (g *Gateway) adopt(sp *servicePlan, e *federation.Endpoint, policy Policy) 
 func (g *Gateway) Refresh(now time.Time) {
 	g.mu.Lock()
 	services := g.routing.Load().services
+	g.ticks++
 	for _, s := range services {
 		s.budget.tick()
-		if s.highWater.Expired(now) {
+		moved := g.ticks%adjustTicks == 0 && s.hashing != nil && s.adjust()
+		if s.highWater.Expired(now) || moved {
 			g.plan(s)
+		} else {
+			// Ejections end, and other edges' requests.
+			s.stirred()
 		}
 	}
+	g.endLasting(now)
 	g.mu.Unlock()
 	if g.opts.PublishLoad == nil {
 		return

@@ -18,7 +18,8 @@ type waiting struct {
 	mu    sync.Mutex
 	calls []weak.Pointer[call] // mu
 	sweep int                  // mu; the length at which the dead are dropped
-	// claimed stands in call.awaits while the call is being moved.
+	// claimed stands in call.awaits or call.lasts while the call is being moved
+	// or ended.
 	claimed endpoint
 }
 
@@ -42,16 +43,8 @@ func (w *waiting) add(c *call) {
 // move cancels every request that waits for an endpoint of the zone and can be
 // tried again. It returns how many these are.
 func (w *waiting) move(z *zone) int {
-	w.mu.Lock()
-	calls := make([]*call, 0, len(w.calls))
-	for _, p := range w.calls {
-		if c := p.Value(); c != nil {
-			calls = append(calls, c)
-		}
-	}
-	w.mu.Unlock()
 	moved := 0
-	for _, c := range calls {
+	for _, c := range w.list() {
 		e := c.awaits.Load()
 		if e == nil || e == &w.claimed || e.zone.Load() != z || !c.awaits.CompareAndSwap(e, &w.claimed) {
 			continue
@@ -61,6 +54,19 @@ func (w *waiting) move(z *zone) int {
 		moved++
 	}
 	return moved
+}
+
+// list is all calls there are.
+func (w *waiting) list() []*call {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	calls := make([]*call, 0, len(w.calls))
+	for _, p := range w.calls {
+		if c := p.Value(); c != nil {
+			calls = append(calls, c)
+		}
+	}
+	return calls
 }
 
 // await says what the call waits for from now on. It reports whether the zone

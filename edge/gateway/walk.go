@@ -12,6 +12,9 @@ type walk struct {
 	// rnd decides within a group by its high bits, between the zones of a lane
 	// by the lowest 16.
 	rnd uint64
+	// hash takes the place of rnd in both when hashed.
+	hash   uint64
+	hashed bool
 	// avoid is the zone whose groups come after the others of their lane.
 	avoid string
 	// panicking opens unhealthy endpoints once every rung is empty.
@@ -23,13 +26,13 @@ type walk struct {
 
 // next returns the next endpoint to try.
 func (w *walk) next() (candidate, bool) {
-	ladder := w.decision.LadderAvoiding(uint32(w.rnd), w.avoid)
+	ladder := w.decision.LadderAvoiding(w.point(), w.avoid)
 	for {
 		group, rung, ok := ladder.Next()
 		if !ok {
 			break
 		}
-		if e := w.plan.pickers[group.Index].Pick(w.rnd, w.tried); e != nil {
+		if e := w.pick(group); e != nil {
 			return candidate{endpoint: e, group: group, rung: rung}, true
 		}
 		if w.passed != nil {
@@ -54,13 +57,28 @@ func (w *walk) next() (candidate, bool) {
 	}
 }
 
+// point is where in the shares of the lane's zones the walk begins.
+func (w *walk) point() uint32 {
+	if w.hashed {
+		return uint32(w.hash)
+	}
+	return uint32(w.rnd)
+}
+
+func (w *walk) pick(group *route.Group) *federation.Endpoint {
+	if w.hashed {
+		return w.plan.rings[group.Index].PickHash(w.hash, w.rnd, w.tried)
+	}
+	return w.plan.pickers[group.Index].Pick(w.rnd, w.tried)
+}
+
 // open picks an endpoint of the group although it is judged unhealthy. Those
 // that requests have just ejected are still among the healthy of the plan.
 func (w *walk) open(group *route.Group) *federation.Endpoint {
 	for _, list := range [2][]*federation.Endpoint{group.Unhealthy, group.Endpoints} {
 		for n := range list {
 			e := list[(w.rnd>>16+uint64(n))%uint64(len(list))]
-			if rt, ok := e.Runtime.(*endpoint); ok && !w.wasTried(e) && rt.hasRoom(rt.inFlight.Load()+1) && !rt.refused.Load() {
+			if rt, ok := e.Runtime.(*endpoint); ok && !w.wasTried(e) && rt.open() {
 				return e
 			}
 		}
