@@ -46,7 +46,7 @@ var (
 func newCall() *call {
 	call := new(call)
 	call.init()
-	call.stream.call = call
+	call.call = call
 	call.upload.call = call
 	call.upload.done = make(chan struct{}, 1)
 	return call

@@ -18,7 +18,7 @@ var (
 // Next implements [exchange.Body].
 func (call *call) Next() ([]byte, error) {
 	if call.finished {
-		if call.stream.peerEnded {
+		if call.peerEnded {
 			return nil, io.EOF
 		}
 		return nil, &exchange.Error{Phase: exchange.PhaseReceive, Fault: exchange.FaultGateway, Wrote: true, Err: exchange.ErrClosed}
@@ -27,7 +27,7 @@ func (call *call) Next() ([]byte, error) {
 	if err == nil {
 		return piece, nil
 	}
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		call.finish()
 		return nil, err
 	}

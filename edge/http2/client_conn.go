@@ -144,7 +144,7 @@ func (c *clientConn) header(id uint32, end bool) *fault {
 	case st.err != nil:
 		return nil
 	}
-	reason := ReasonNone
+	var reason Reason
 	if st.call.headed {
 		reason = st.call.takeTrailer(&c.block, end)
 	} else {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"net"
+	"net/http"
 	"os"
 	"sync"
 	"testing"
@@ -71,7 +72,7 @@ func FuzzServer(f *testing.F) {
 	f.Add(appendSettings(nil, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 0}))
 	engine := NewEngine()
 	server, err := NewServer(Options{Engine: engine, Handler: handler{serve: func(x *exchange.Exchange) {
-		if x.Request.Method == "CONNECT" || x.Request.Path == "" || !validAuthority(x.Request.Authority) {
+		if x.Request.Method == http.MethodConnect || x.Request.Path == "" || !validAuthority(x.Request.Authority) {
 			panic("a request that must not reach a handler")
 		}
 		echo(x)

@@ -2,6 +2,7 @@ package http2
 
 import (
 	"encoding/binary"
+	"net/http"
 	"net/netip"
 	"strings"
 	"unsafe"
@@ -147,7 +148,7 @@ func splitTarget(target string, req *exchange.Request) bool {
 	req.Query, req.HasQuery = "", false
 	if target == "*" {
 		req.Path = target
-		return req.Method == "OPTIONS"
+		return req.Method == http.MethodOptions
 	}
 	if target == "" || target[0] != '/' {
 		return false

@@ -101,7 +101,7 @@ func newGRPC(t *testing.T) (pb.TestServiceClient, *grpcOrigin) {
 		server.Stop()
 		serving.Wait()
 	})
-	r := newProxy(t, &proxy{}, Options{}, TransportOptions{Address: listener.Addr().String()})
+	r := newProxy(t, &proxy{}, TransportOptions{Address: listener.Addr().String()})
 	client, err := grpc.NewClient(r.address, grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(largest)))
 	if err != nil {

@@ -3,6 +3,7 @@ package http2
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -36,7 +37,7 @@ func handleInterop(w http.ResponseWriter, r *http.Request) {
 
 func TestBodiesAndTrailersPassThroughBothSides(t *testing.T) {
 	origin := newOrigin(t, http.HandlerFunc(handleInterop), nil)
-	r := newProxy(t, &proxy{}, Options{}, TransportOptions{Address: origin})
+	r := newProxy(t, &proxy{}, TransportOptions{Address: origin})
 	client := newClient(t)
 	for _, size := range []int{0, 1, 1000, 16 << 10, 100_000, 3 << 20} {
 		for _, length := range []bool{true, false} {
@@ -45,7 +46,7 @@ func TestBodiesAndTrailersPassThroughBothSides(t *testing.T) {
 			if !length {
 				body = io.MultiReader(body)
 			}
-			request, err := http.NewRequest("POST", "http://"+r.address+"/echo", body)
+			request, err := http.NewRequest(http.MethodPost, "http://"+r.address+"/echo", body)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -68,7 +69,7 @@ func TestBodiesAndTrailersPassThroughBothSides(t *testing.T) {
 
 func TestManyRequestsAtOnce(t *testing.T) {
 	origin := newOrigin(t, http.HandlerFunc(handleInterop), nil)
-	r := newProxy(t, &proxy{}, Options{}, TransportOptions{Address: origin, MaxStreamsPerConn: 40})
+	r := newProxy(t, &proxy{}, TransportOptions{Address: origin, MaxStreamsPerConn: 40})
 	client := newClient(t)
 	var all sync.WaitGroup
 	for n := range 300 {
@@ -91,10 +92,10 @@ func TestManyRequestsAtOnce(t *testing.T) {
 
 func TestLargeBodiesInBoundedMemory(t *testing.T) {
 	origin := newOrigin(t, http.HandlerFunc(handleInterop), nil)
-	r := newProxy(t, &proxy{}, Options{}, TransportOptions{Address: origin})
+	r := newProxy(t, &proxy{}, TransportOptions{Address: origin})
 	const size = 256 << 20
 	sum := sha256.New()
-	request, err := http.NewRequest("POST", "http://"+r.address+"/echo", io.TeeReader(io.LimitReader(pattern{}, size), sum))
+	request, err := http.NewRequest(http.MethodPost, "http://"+r.address+"/echo", io.TeeReader(io.LimitReader(pattern{}, size), sum))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +111,7 @@ func TestLargeBodiesInBoundedMemory(t *testing.T) {
 		var stats runtime.MemStats
 		runtime.ReadMemStats(&stats)
 		most = max(most, stats.HeapAlloc)
-		if n += part; err == io.EOF {
+		if n += part; errors.Is(err, io.EOF) {
 			if n != size {
 				t.Errorf("%d bytes came back", n)
 			}

@@ -57,13 +57,12 @@ type link struct {
 	index int // the engine's
 
 	// The reader's own.
-	in       *buffer // nil while the connection is quiet
-	one      [1]byte // what a quiet connection waits with
-	dec      *hpack.Decoder
-	block    block
-	opening  opening
-	settled  bool // the peer's first SETTINGS have come
-	lastRead bool // nothing is to be read any more
+	in      *buffer // nil while the connection is quiet
+	one     [1]byte // what a quiet connection waits with
+	dec     *hpack.Decoder
+	block   block
+	opening opening
+	settled bool // the peer's first SETTINGS have come
 
 	// writeUntil and readUntil are the engine's times at which a write, or
 	// the rest of a frame or a header section, must have come to its end;

@@ -77,10 +77,10 @@ func newOrigin(t testing.TB, h http.Handler, config *tls.Config) string {
 }
 
 // newProxy is a gateway in front of an endpoint.
-func newProxy(t testing.TB, p *proxy, options Options, upstream TransportOptions) *rig {
+func newProxy(t testing.TB, p *proxy, upstream TransportOptions) *rig {
 	t.Helper()
 	engine := runEngine(t)
-	upstream.Engine, options.Engine = engine, engine
+	upstream.Engine = engine
 	if upstream.ConnectTimeout == 0 {
 		upstream.ConnectTimeout = 5 * time.Second
 	}
@@ -89,7 +89,6 @@ func newProxy(t testing.TB, p *proxy, options Options, upstream TransportOptions
 		t.Fatal(err)
 	}
 	p.transport = transport
-	options.Handler = p
 	t.Cleanup(func() { _ = transport.Close() })
-	return newRig(t, options)
+	return newRig(t, Options{Handler: p, Engine: engine})
 }

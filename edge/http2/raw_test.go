@@ -2,7 +2,6 @@ package http2
 
 import (
 	"bytes"
-	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -48,14 +47,11 @@ func dialRaw(t testing.TB, address string, settings ...http2.Setting) *raw {
 }
 
 // acceptRaw is an endpoint that greets whoever connects next.
-func acceptRaw(t testing.TB, listener net.Listener, config *tls.Config, settings ...http2.Setting) *raw {
+func acceptRaw(t testing.TB, listener net.Listener, settings ...http2.Setting) *raw {
 	nc, err := listener.Accept()
 	if err != nil {
 		t.Error(err)
 		return nil
-	}
-	if config != nil {
-		nc = tls.Server(nc, config)
 	}
 	r := newRaw(t, nc)
 	greeting := make([]byte, len(http2.ClientPreface))
@@ -197,6 +193,7 @@ func (r *raw) response(id uint32) (got response) {
 		case http2.FrameRSTStream:
 			got.reset, got.code = true, e.code
 			return got
+		default:
 		}
 		if e.end {
 			return got

@@ -1,6 +1,7 @@
 package http2
 
 import (
+	"errors"
 	"io"
 	"sync"
 
@@ -37,7 +38,7 @@ func (b *requestBody) Next() ([]byte, error) {
 	}
 	piece, err := ss.pull(idle, 0)
 	ss.exchange.RequestBytes += int64(len(piece))
-	if err == nil || err == io.EOF {
+	if err == nil || errors.Is(err, io.EOF) {
 		return piece, err
 	}
 	return nil, ss.requestFailed(err)
@@ -52,7 +53,7 @@ func (b *requestBody) ask() {
 	}
 	b.asked = true
 	if !b.responding && b.ss.waits() {
-		b.ss.interim(100, nil)
+		_ = b.ss.interim(100, nil) // a stream that is over shows by the pull
 	}
 }
 

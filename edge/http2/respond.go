@@ -113,7 +113,7 @@ func (ss *serverStream) sendBody(body exchange.Body) *exchange.Error {
 	}
 	for {
 		piece, err := body.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

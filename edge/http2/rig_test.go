@@ -3,8 +3,10 @@ package http2
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
+	"net/http"
 	"sync"
 	"testing"
 	"time"
@@ -31,7 +33,7 @@ func readAll(body exchange.Body) ([]byte, error) {
 	var all []byte
 	for body != nil {
 		piece, err := body.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
@@ -47,7 +49,7 @@ func answer(x *exchange.Exchange, status int, text string) {
 	body := new(exchange.BytesBody)
 	body.Set([]byte(text))
 	x.Response.Status, x.Response.ContentLength = status, int64(len(text))
-	if x.Request.Method != "HEAD" {
+	if x.Request.Method != http.MethodHead {
 		x.Response.Body = body
 	}
 }

@@ -268,7 +268,7 @@ func (c *serverConn) trailers(st *stream, end bool) *fault {
 	switch {
 	case st.reset == closedByPeer || (st.peerEnded && st.reset == closedLong):
 		return faultClosed
-	case st.err != nil:
+	case st.dead():
 		return nil
 	case !end || b.seen != 0 || b.malformed != ReasonNone || b.tooMuch != ReasonNone:
 		return c.refuse(st.id, http2.ErrCodeProtocol, ReasonTrailer)

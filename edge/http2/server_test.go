@@ -1,27 +1,18 @@
 package http2
 
 import (
-	"context"
-	"crypto/tls"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
-
-	"golang.org/x/net/http2"
 
 	"github.com/grayfed/grayfed/edge/exchange"
 )
 
 // newClient is net/http's client, made to speak HTTP/2 on cleartext.
 func newClient(t testing.TB) *http.Client {
-	transport := &http2.Transport{
-		AllowHTTP: true,
-		DialTLSContext: func(ctx context.Context, network, address string, _ *tls.Config) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, network, address)
-		},
-	}
+	transport := &http.Transport{Protocols: new(http.Protocols)}
+	transport.Protocols.SetUnencryptedHTTP2(true)
 	t.Cleanup(transport.CloseIdleConnections)
 	return &http.Client{Transport: transport}
 }
@@ -37,7 +28,7 @@ func TestRequestReachesHandler(t *testing.T) {
 		x.Response.Header.Add("X-Answer", "yes")
 		echo(x)
 	}}})
-	request, err := http.NewRequest("POST", "http://"+r.address+"/a%2Fb?c=d?e", strings.NewReader("hello"))
+	request, err := http.NewRequest(http.MethodPost, "http://"+r.address+"/a%2Fb?c=d?e", strings.NewReader("hello"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,13 +39,13 @@ func TestRequestReachesHandler(t *testing.T) {
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
-	if err != nil || string(body) != "hello" || response.StatusCode != 200 || response.ContentLength != 5 {
+	if err != nil || string(body) != "hello" || response.StatusCode != http.StatusOK || response.ContentLength != 5 {
 		t.Fatalf("got %d %q of %d bytes, %v", response.StatusCode, body, response.ContentLength, err)
 	}
 	if response.Header.Get("X-Answer") != "yes" || response.Header.Get("Date") == "" {
 		t.Errorf("answer has fields %v", response.Header)
 	}
-	if seen.Method != "POST" || seen.Path != "/a%2Fb" || seen.Query != "c=d?e" || !seen.HasQuery || seen.Scheme != "http" ||
+	if seen.Method != http.MethodPost || seen.Path != "/a%2Fb" || seen.Query != "c=d?e" || !seen.HasQuery || seen.Scheme != "http" ||
 		seen.Authority != r.address || seen.Proto != exchange.HTTP2 || seen.ContentLength != 5 {
 		t.Errorf("handler saw %+v", seen)
 	}

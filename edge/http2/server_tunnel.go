@@ -112,7 +112,7 @@ func (p *pump) up() {
 		switch {
 		case errors.Is(err, errTimeout) && p.left() > 0:
 			continue // the other direction is alive
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
 			if err = p.tunnel.CloseWrite(); err != nil {
 				p.fail(exchange.FaultUpstream, err)
 			}
@@ -146,7 +146,7 @@ func (p *pump) down() {
 			}
 			p.received += int64(n)
 		}
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			if err = p.ss.send(nil, true, true, p.idle); err != nil {
 				p.fail(exchange.FaultClient, err)
 			}

@@ -118,6 +118,10 @@ func (st *stream) cancel(cause error) {
 	wake(st.writable)
 }
 
+// dead reports whether what comes for the stream is not wanted any more. mu is
+// held.
+func (st *stream) dead() bool { return st.err != nil }
+
 // abort resets the stream, unless it is over. mu is held.
 func (st *stream) abort(code http2.ErrCode, err error) {
 	st.fail(err)

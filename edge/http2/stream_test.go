@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -338,7 +339,7 @@ func TestTimeouts(t *testing.T) {
 	r := newRig(t, Options{
 		Handler: handler{
 			serve: func(x *exchange.Exchange) {
-				if x.Request.Method == "POST" {
+				if x.Request.Method == http.MethodPost {
 					_, err := readAll(x.Request.Body)
 					answer(x, exchange.AsError(err).Status, "")
 					return
@@ -381,7 +382,9 @@ func TestTimeouts(t *testing.T) {
 		if got := client.response(1); got.status != "408" {
 			t.Errorf("got %+v", got)
 		}
-		<-ends
+		if err := <-ends; err != nil {
+			t.Errorf("ended with %v", err)
+		}
 	})
 	t.Run("shut window", func(t *testing.T) {
 		client := dialRaw(t, r.address)

@@ -64,7 +64,7 @@ func TestRoundTrip(t *testing.T) {
 	var serving sync.WaitGroup
 	defer serving.Wait()
 	serving.Go(func() {
-		origin := acceptRaw(t, listener, nil)
+		origin := acceptRaw(t, listener)
 		e := origin.await(http2.FrameHeaders)
 		if e.fields[":method"] != "PUT" || e.fields[":path"] != "/?a" || e.fields[":authority"] != "a.test" || e.fields[":scheme"] != "http" ||
 			e.fields["content-length"] != "4" || e.fields["te"] != "trailers" || e.fields["x-mixed"] != "Case" || e.fields["connection"] != "" {
@@ -188,7 +188,7 @@ func TestFailures(t *testing.T) {
 			var serving sync.WaitGroup
 			defer serving.Wait()
 			serving.Go(func() {
-				if origin := acceptRaw(t, listener, nil); origin != nil {
+				if origin := acceptRaw(t, listener); origin != nil {
 					c.serve(origin)
 				}
 			})
@@ -227,7 +227,7 @@ func TestBrokenBodies(t *testing.T) {
 			var serving sync.WaitGroup
 			defer serving.Wait()
 			serving.Go(func() {
-				origin := acceptRaw(t, listener, nil)
+				origin := acceptRaw(t, listener)
 				origin.await(http2.FrameHeaders)
 				origin.headers(1, false, ":status", "200", "content-length", "6")
 				origin.check(origin.framer.WriteData(1, false, []byte("abc")))
@@ -256,11 +256,11 @@ func TestGoAwayAllowsAnotherTry(t *testing.T) {
 	var serving sync.WaitGroup
 	defer serving.Wait()
 	serving.Go(func() {
-		first := acceptRaw(t, listener, nil)
+		first := acceptRaw(t, listener)
 		first.await(http2.FrameHeaders)
 		first.await(http2.FrameHeaders)
 		first.check(first.framer.WriteGoAway(1, http2.ErrCodeNo, nil))
-		second := acceptRaw(t, listener, nil)
+		second := acceptRaw(t, listener)
 		second.await(http2.FrameHeaders)
 		second.headers(1, true, ":status", "202")
 		first.headers(1, true, ":status", "201")
@@ -292,7 +292,7 @@ func TestCancellation(t *testing.T) {
 	defer serving.Wait()
 	x := request("GET", nil, 0)
 	serving.Go(func() {
-		origin := acceptRaw(t, listener, nil)
+		origin := acceptRaw(t, listener)
 		origin.await(http2.FrameHeaders)
 		x.Cancel(exchange.ErrClientGone)
 		if e := origin.await(http2.FrameRSTStream); e.code != http2.ErrCodeCancel || e.stream != 1 {
@@ -326,7 +326,7 @@ func TestEarlyAnswerEndsTheUpload(t *testing.T) {
 	var serving sync.WaitGroup
 	defer serving.Wait()
 	serving.Go(func() {
-		origin := acceptRaw(t, listener, nil)
+		origin := acceptRaw(t, listener)
 		origin.await(http2.FrameData)
 		origin.headers(1, true, ":status", "403")
 		origin.check(origin.framer.WriteRSTStream(1, http2.ErrCodeNo))
@@ -389,7 +389,7 @@ func TestLimitsOfConnections(t *testing.T) {
 	answer := make(chan struct{})
 	for range 2 {
 		serving.Go(func() {
-			origin := acceptRaw(t, listener, nil, http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 2})
+			origin := acceptRaw(t, listener, http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 2})
 			first := origin.await(http2.FrameHeaders)
 			second := origin.await(http2.FrameHeaders)
 			<-answer
@@ -436,7 +436,7 @@ func TestSilentConnectionIsGivenUp(t *testing.T) {
 	var serving sync.WaitGroup
 	defer serving.Wait()
 	serving.Go(func() {
-		origin := acceptRaw(t, listener, nil)
+		origin := acceptRaw(t, listener)
 		origin.await(http2.FrameHeaders)
 		origin.headers(1, true, ":status", "200")
 		if e := origin.await(http2.FramePing); e.ack || e.closed {

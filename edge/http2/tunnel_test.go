@@ -3,6 +3,7 @@ package http2
 import (
 	"errors"
 	"io"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -14,8 +15,8 @@ import (
 )
 
 // connect are the pseudo-header fields of an extended CONNECT.
-func connect(protocol string, more ...string) []string {
-	return append([]string{":method", "CONNECT", ":scheme", "http", ":path", "/chat", ":authority", "a.test", ":protocol", protocol}, more...)
+func connect(protocol string) []string {
+	return []string{":method", "CONNECT", ":scheme", "http", ":path", "/chat", ":authority", "a.test", ":protocol", protocol}
 }
 
 // echoTunnel is the upstream's side of a tunnel that says back what it hears,
@@ -56,7 +57,7 @@ func TestTunnel(t *testing.T) {
 	var sent, received int64
 	r := newRig(t, Options{Handler: handler{
 		serve: func(x *exchange.Exchange) {
-			if x.Request.Method != "GET" || x.Request.Upgrade != "websocket" || x.Request.Path != "/chat" || x.Request.Body != nil {
+			if x.Request.Method != http.MethodGet || x.Request.Upgrade != "websocket" || x.Request.Path != "/chat" || x.Request.Body != nil {
 				t.Errorf("the handler saw %+v", x.Request)
 			}
 			if key, _ := x.Request.Header.GetName(webSocketKey); len(key) != 24 {
@@ -178,7 +179,7 @@ func TestTunnelThroughBothSides(t *testing.T) {
 	origin := newRig(t, Options{Handler: handler{serve: func(x *exchange.Exchange) {
 		x.Response.Status, x.Response.Upgrade, x.Response.Tunnel = 101, x.Request.Upgrade, newEchoTunnel()
 	}}})
-	r := newProxy(t, &proxy{}, Options{}, TransportOptions{Address: origin.address})
+	r := newProxy(t, &proxy{}, TransportOptions{Address: origin.address})
 	client := dialRaw(t, r.address)
 	client.headers(1, false, connect("websocket")...)
 	if e := client.await(http2.FrameHeaders); e.fields[":status"] != "200" {
@@ -206,7 +207,7 @@ func TestWebSocketFromHTTP1(t *testing.T) {
 	var serving sync.WaitGroup
 	defer serving.Wait()
 	serving.Go(func() {
-		origin := acceptRaw(t, listener, nil, http2.Setting{ID: http2.SettingEnableConnectProtocol, Val: 1})
+		origin := acceptRaw(t, listener, http2.Setting{ID: http2.SettingEnableConnectProtocol, Val: 1})
 		e := origin.await(http2.FrameHeaders)
 		if e.fields[":method"] != "CONNECT" || e.fields[":protocol"] != "websocket" || e.fields["sec-websocket-key"] != "" || e.fields["sec-websocket-version"] != "13" || e.end {
 			t.Errorf("the request is %+v", e)
@@ -235,7 +236,7 @@ func TestEndpointWithoutExtendedConnect(t *testing.T) {
 	var serving sync.WaitGroup
 	defer serving.Wait()
 	serving.Go(func() {
-		origin := acceptRaw(t, listener, nil)
+		origin := acceptRaw(t, listener)
 		if e := origin.await(http2.FrameHeaders); !e.closed {
 			t.Errorf("got %+v", e)
 		}

@@ -56,7 +56,7 @@ func (u *upload) send() error {
 	u.pulled.Store(true)
 	for {
 		piece, err := req.Body.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
