@@ -29,16 +29,18 @@ var mayImport = map[string][]string{
 	"edge/certs":        {"edge/exchange", "federation"},
 	"edge/redirect":     {"edge/exchange"},
 	"edge/listen":       {"edge/exchange", "edge/http1", "edge/certs", "golang.org/x/sys/unix"},
-	"edge/gateway":      {"edge/exchange", "federation", "edge/route", "edge/balance", "edge/health", "edge/ratelimit", "edge/breaker", "edge/admission", "edge/observe"},
+	"edge/gateway":      {"edge/exchange", "federation", "edge/route", "edge/rewrite", "edge/balance", "edge/health", "edge/ratelimit", "edge/breaker", "edge/admission", "edge/observe"},
 	"edge/route":        {"federation"},
-	"edge/balance":      {"federation"},
-	"edge/health":       {"federation"},
-	"edge/ratelimit":    {"edge/exchange", "federation"},
-	"edge/breaker":      {"edge/exchange", "federation", "github.com/sony/gobreaker/v2"},
-	"edge/admission":    {"federation"},
-	"edge/observe":      {"edge/exchange", "federation"},
-	"edge/config":       {"federation", "edge/route", "edge/balance", "edge/ratelimit", "edge/breaker", "edge/admission", "go.yaml.in/yaml/v3"},
-	"edge/api":          {"federation"},
+	// What is rewritten is brought into the one normal form of paths again.
+	"edge/rewrite":   {"federation", "edge/route"},
+	"edge/balance":   {"federation"},
+	"edge/health":    {"federation"},
+	"edge/ratelimit": {"edge/exchange", "federation"},
+	"edge/breaker":   {"edge/exchange", "federation", "github.com/sony/gobreaker/v2"},
+	"edge/admission": {"federation"},
+	"edge/observe":   {"edge/exchange", "federation"},
+	"edge/config":    {"federation", "edge/route", "edge/rewrite", "edge/balance", "edge/ratelimit", "edge/breaker", "edge/admission", "go.yaml.in/yaml/v3"},
+	"edge/api":       {"federation"},
 	// What a program does beside serving: it speaks the API alone.
 	"edge/api/registrar": {"edge/api", "federation"},
 	"edge/admin":         {"edge/api", "federation", "github.com/gorilla/mux"},
@@ -51,7 +53,7 @@ var mayImport = map[string][]string{
 }
 
 // pure packages decide; they measure and trace nothing.
-var pure = []string{"federation", "edge/exchange", "edge/http1", "edge/http2", "edge/route", "edge/balance"}
+var pure = []string{"federation", "edge/exchange", "edge/http1", "edge/http2", "edge/route", "edge/rewrite", "edge/balance"}
 
 // everywhere else, evidence is free.
 var evidence = []string{"github.com/prometheus/client_golang", "go.opentelemetry.io/otel"}
