@@ -1,7 +1,7 @@
 package observe
 
 import (
-	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,20 +40,48 @@ var buckets = [...]time.Duration{
 	time.Second, 2500 * time.Millisecond, 5 * time.Second, 10 * time.Second,
 }
 
+// maxRungs is how many rungs there may be: as many as leave room for the rest
+// of a cache line in [RequestSeries].
+const maxRungs = 6
+
 // RequestSeries counts the requests of a route that took one subset. It is
-// safe for concurrent use.
+// safe for concurrent use. With thousands of routes a request finds its series
+// in no cache, so that what nearly all count lies in the first two lines: the
+// buckets up to 25 ms, and the answers of class 2xx on any rung.
 type RequestSeries struct {
-	requests []([len(classes)]atomic.Uint64) // by rung
-	buckets  [len(buckets) + 1]atomic.Uint64 // not cumulative; the last: longer
-	nanos    atomic.Int64
-	retries  atomic.Uint64
+	nanos   atomic.Int64
+	buckets [7]atomic.Uint64 // not cumulative
+
+	succeeded [maxRungs]atomic.Uint64 // of class 2xx
+	retries   atomic.Uint64
+	rungs     uint64 // how many have a name
+
+	slower [len(buckets) + 1 - 7]atomic.Uint64   // the other buckets; the last: longer
+	others [len(classes)][maxRungs]atomic.Uint64 // but 2xx
+}
+
+// class2xx is the index in classes.
+const class2xx = 2
+
+func (s *RequestSeries) bucket(n int) *atomic.Uint64 {
+	if n < len(s.buckets) {
+		return &s.buckets[n]
+	}
+	return &s.slower[n-len(s.buckets)]
+}
+
+func (s *RequestSeries) requests(rung, class int) *atomic.Uint64 {
+	if class == class2xx {
+		return &s.succeeded[rung]
+	}
+	return &s.others[class][rung]
 }
 
 // NewRequests registers the metrics. rungs are the names of the rungs by
 // index; the first one also takes what has no known index.
 func NewRequests(reg prometheus.Registerer, rungs []string) (*Requests, error) {
-	if len(rungs) == 0 {
-		return nil, errors.New("request metrics: no rung is named")
+	if len(rungs) == 0 || len(rungs) > maxRungs {
+		return nil, fmt.Errorf("request metrics: found %d rungs, allowed 1 to %d", len(rungs), maxRungs)
 	}
 	labels := []string{"route", "subset"}
 	m := &Requests{
@@ -81,7 +109,7 @@ func (m *Requests) For(route, subset string) *RequestSeries {
 	defer m.mu.Unlock()
 	s := m.series[key]
 	if s == nil {
-		s = &RequestSeries{requests: make([][len(classes)]atomic.Uint64, len(m.rungs))}
+		s = &RequestSeries{rungs: uint64(len(m.rungs))}
 		m.series[key] = s
 	}
 	return s
@@ -112,15 +140,15 @@ func (s *RequestSeries) Observe(rung uint8, status int, d time.Duration) {
 	if class < 0 || class >= len(classes) {
 		class = 0
 	}
-	if int(rung) >= len(s.requests) {
+	if uint64(rung) >= s.rungs {
 		rung = 0
 	}
 	n := 0
 	for n < len(buckets) && d > buckets[n] {
 		n++
 	}
-	s.requests[rung][class].Add(1)
-	s.buckets[n].Add(1)
+	s.requests(int(rung), class).Add(1)
+	s.bucket(n).Add(1)
 	s.nanos.Add(int64(d))
 }
 
@@ -165,9 +193,9 @@ func (m *Requests) collect(out chan<- prometheus.Metric, key seriesKey, s *Reque
 			send(desc, metric, err)
 		}
 	}
-	for rung := range s.requests {
-		for class := range s.requests[rung] {
-			counter(m.requests, s.requests[rung][class].Load(), key.route, key.subset, m.rungs[rung], classes[class])
+	for rung := range m.rungs {
+		for class := range classes {
+			counter(m.requests, s.requests(rung, class).Load(), key.route, key.subset, m.rungs[rung], classes[class])
 		}
 	}
 	counter(m.retries, s.retries.Load(), key.route, key.subset)
@@ -175,10 +203,10 @@ func (m *Requests) collect(out chan<- prometheus.Metric, key seriesKey, s *Reque
 	cumulative := make(map[float64]uint64, len(buckets))
 	var count uint64
 	for n, bound := range buckets {
-		count += s.buckets[n].Load()
+		count += s.bucket(n).Load()
 		cumulative[bound.Seconds()] = count
 	}
-	count += s.buckets[len(buckets)].Load()
+	count += s.bucket(len(buckets)).Load()
 	if count > 0 {
 		sum := time.Duration(s.nanos.Load()).Seconds()
 		metric, err := prometheus.NewConstHistogram(m.durations, count, sum, cumulative, key.route, key.subset)

@@ -2,6 +2,7 @@ package observe_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -31,6 +32,7 @@ func TestRequestsAreCountedByRouteSubsetRungAndClass(t *testing.T) {
 	users.Observe(1, 204, 500*time.Microsecond)
 	users.Observe(1, 503, 20*time.Second)
 	users.Observe(200, 700, 0) // neither rung nor class is known
+	users.Observe(3, 700, 0)   // the first without a name
 	users.Retried(2)
 	m.For("users", "baseline").Observe(2, 101, time.Second)
 	m.For("silent", "baseline")
@@ -38,12 +40,12 @@ func TestRequestsAreCountedByRouteSubsetRungAndClass(t *testing.T) {
 	want := []string{
 		`grayfed_request_duration_seconds{route="users",subset="baseline"} count 1 sum 1 0 0 0 0 0 0 0 0 0 0 0 1 1 1 1`,
 		// 400 us and 500 us: a bound belongs to its own bucket.
-		`grayfed_request_duration_seconds{route="users",subset="v2-beta"} count 4 sum 20.0009 1 3 3 3 3 3 3 3 3 3 3 3 3 3 3`,
+		`grayfed_request_duration_seconds{route="users",subset="v2-beta"} count 5 sum 20.0009 2 4 4 4 4 4 4 4 4 4 4 4 4 4 4`,
 		`grayfed_request_retries_total{route="users",subset="v2-beta"} 2`,
 		`grayfed_requests_total{code="1xx",route="users",rung="baseline-here",subset="baseline"} 1`,
 		`grayfed_requests_total{code="2xx",route="users",rung="canary-here",subset="v2-beta"} 2`,
 		`grayfed_requests_total{code="5xx",route="users",rung="canary-here",subset="v2-beta"} 1`,
-		`grayfed_requests_total{code="none",route="users",rung="none",subset="v2-beta"} 1`,
+		`grayfed_requests_total{code="none",route="users",rung="none",subset="v2-beta"} 2`,
 	}
 	if got := gather(t, reg); !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
@@ -112,13 +114,24 @@ func TestRequestsWantsRungs(t *testing.T) {
 	if _, err := observe.NewRequests(nil, nil); err == nil {
 		t.Error("no error without a rung")
 	}
+	if _, err := observe.NewRequests(nil, make([]string, 7)); err == nil {
+		t.Error("no error with more rungs than there is room for")
+	}
 }
 
+// Of many series each finds its memory in no cache.
 func BenchmarkObserve(b *testing.B) {
-	m, _ := newRequests(b)
-	s := m.For("users", "baseline")
-	b.ReportAllocs()
-	for b.Loop() {
-		s.Observe(1, 200, 900*time.Microsecond)
+	for _, n := range []int{1, 10_000} {
+		b.Run(fmt.Sprintf("series=%d", n), func(b *testing.B) {
+			m, _ := newRequests(b)
+			all := make([]*observe.RequestSeries, n)
+			for i, at := range rand.Perm(n) {
+				all[at] = m.For(fmt.Sprintf("r%d", i), "baseline")
+			}
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				all[i%n].Observe(1, 200, 900*time.Microsecond)
+			}
+		})
 	}
 }

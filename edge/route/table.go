@@ -32,7 +32,8 @@ type Table struct {
 // rankNone is behind every route.
 const rankNone = int32(math.MaxInt32)
 
-// node stands for a prefix of segments.
+// node stands for a prefix of segments. It is one cache line: with thousands of
+// routes, most of the time of a match is waiting for memory.
 type node struct {
 	// best is the lowest rank at or below this node.
 	best int32
@@ -40,6 +41,11 @@ type node struct {
 	// with "**"; both sorted by rank.
 	ends     []candidate
 	rests    []candidate
+	children *children // nil: none
+}
+
+// children are what a path may go on with.
+type children struct {
 	literals literalChildren
 	patterns []patternChild
 }
@@ -51,56 +57,15 @@ type patternChild struct {
 
 // candidate is a route whose host and path match.
 type candidate struct {
-	rank    int32
-	methods MethodSet // 0: every method
+	rank       int32
+	methods    MethodSet   // 0: every method
+	conditions *conditions // nil: none
+}
+
+// conditions are what a route asks for beyond host, path and method.
+type conditions struct {
 	headers []matcher
 	query   []matcher
-}
-
-// fewChildren is up to how many children comparing beats hashing.
-const fewChildren = 6
-
-// literalChildren are the literal segments below a node.
-type literalChildren struct {
-	few  []literalChild
-	many map[string]*node
-}
-
-type literalChild struct {
-	text string
-	node *node
-}
-
-func (c *literalChildren) get(text string) *node {
-	if c.many != nil {
-		return c.many[text]
-	}
-	for i := range c.few {
-		if c.few[i].text == text {
-			return c.few[i].node
-		}
-	}
-	return nil
-}
-
-func (c *literalChildren) add(text string) *node {
-	if n := c.get(text); n != nil {
-		return n
-	}
-	n := &node{best: rankNone}
-	if c.many != nil {
-		c.many[text] = n
-		return n
-	}
-	c.few = append(c.few, literalChild{text: text, node: n})
-	if len(c.few) > fewChildren {
-		c.many = make(map[string]*node, 2*len(c.few))
-		for _, child := range c.few {
-			c.many[child.text] = child.node
-		}
-		c.few = nil
-	}
-	return n
 }
 
 // NewTable builds a table. The error joins one error per bad route, each
@@ -231,12 +196,15 @@ func (t *Table) insert(c *compiledRoute, rank int32) error {
 		}
 		leaf.methods |= bit
 	}
-	var err error
-	if leaf.headers, err = newMatchers(c.route.Headers, true); err != nil {
-		return err
-	}
-	if leaf.query, err = newMatchers(c.route.Query, false); err != nil {
-		return err
+	if len(c.route.Headers)+len(c.route.Query) > 0 {
+		var err error
+		leaf.conditions = new(conditions)
+		if leaf.conditions.headers, err = newMatchers(c.route.Headers, true); err != nil {
+			return err
+		}
+		if leaf.conditions.query, err = newMatchers(c.route.Query, false); err != nil {
+			return err
+		}
 	}
 	n := t.root(c)
 	n.best = min(n.best, rank)
@@ -283,15 +251,19 @@ func (t *Table) root(c *compiledRoute) *node {
 
 // child finds or makes the node below n for a segment.
 func (n *node) child(s *segment) *node {
-	if s.kind == segmentLiteral {
-		return n.literals.add(s.text)
+	if n.children == nil {
+		n.children = new(children)
 	}
-	for i := range n.patterns {
-		if have := &n.patterns[i].segment; have.kind == s.kind && have.text == s.text {
-			return n.patterns[i].node
+	c := n.children
+	if s.kind == segmentLiteral {
+		return c.literals.add(s.text)
+	}
+	for i := range c.patterns {
+		if have := &c.patterns[i].segment; have.kind == s.kind && have.text == s.text {
+			return c.patterns[i].node
 		}
 	}
 	below := &node{best: rankNone}
-	n.patterns = append(n.patterns, patternChild{segment: *s, node: below})
+	c.patterns = append(c.patterns, patternChild{segment: *s, node: below})
 	return below
 }

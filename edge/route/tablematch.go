@@ -97,13 +97,15 @@ func (s *search) walk(n *node, rest string, more bool) {
 	if slash >= 0 {
 		text, below = rest[:slash], rest[slash+1:]
 	}
-	if child := n.literals.get(text); child != nil {
-		s.walk(child, below, slash >= 0)
-	}
-	for i := range n.patterns {
-		child := &n.patterns[i]
-		if child.node.best < s.best && child.segment.match(text) {
-			s.walk(child.node, below, slash >= 0)
+	if c := n.children; c != nil {
+		if child := c.literals.get(text); child != nil {
+			s.walk(child, below, slash >= 0)
+		}
+		for i := range c.patterns {
+			child := &c.patterns[i]
+			if child.node.best < s.best && child.segment.match(text) {
+				s.walk(child.node, below, slash >= 0)
+			}
 		}
 	}
 	s.try(n.rests)
@@ -131,8 +133,11 @@ func (s *search) try(candidates []candidate) {
 
 // takes judges the header and query matchers.
 func (s *search) takes(c *candidate) bool {
-	for i := range c.headers {
-		m := &c.headers[i]
+	if c.conditions == nil {
+		return true
+	}
+	for i := range c.conditions.headers {
+		m := &c.conditions.headers[i]
 		if s.headerName != m.name {
 			s.headerName = m.name
 			s.headerValue, s.headerPresent = s.in.Header(m.name)
@@ -141,8 +146,8 @@ func (s *search) takes(c *candidate) bool {
 			return false
 		}
 	}
-	for i := range c.query {
-		if !c.query[i].takeQuery(s.in.Query) {
+	for i := range c.conditions.query {
+		if !c.conditions.query[i].takeQuery(s.in.Query) {
 			return false
 		}
 	}
