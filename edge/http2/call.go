@@ -76,6 +76,9 @@ func (call *call) start(t *Transport, c *clientConn, x *exchange.Exchange) *exch
 	call.encoded = appendRequest(call.encoded[:0], &x.Request, t)
 	rest, err := call.open()
 	if err != nil {
+		if !errors.Is(err, errInterrupted) {
+			t.retire(c)
+		}
 		return call.failed(exchange.PhaseSend, err)
 	}
 	if rest {

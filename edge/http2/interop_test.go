@@ -17,6 +17,8 @@ import (
 func handleInterop(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case "/echo":
+		// Else HTTP/1 reads and throws away the body before it answers.
+		_ = http.NewResponseController(w).EnableFullDuplex()
 		w.Header().Set("Trailer", "X-Sum")
 		sum := sha256.New()
 		if r.ContentLength >= 0 {

@@ -16,7 +16,8 @@ func bodyless(method string, status int) bool {
 	return status < 200 || status == 204 || status == 304 || method == "HEAD"
 }
 
-// respond writes the response, and returns what went wrong within it.
+// respond writes the response, and returns what went wrong within it. A wish
+// to close the connection is met by ending the stream: others share it.
 func (ss *serverStream) respond() *exchange.Error {
 	x := &ss.exchange
 	resp := &x.Response

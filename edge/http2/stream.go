@@ -324,11 +324,6 @@ func (st *stream) send(p []byte, end, write bool, idle time.Duration) error {
 		}
 		n := int(min(int64(len(p)), int64(l.peer.frame), int64(maxFrame), st.sendWindow, l.sendWindow))
 		if len(p) > 0 && (n <= 0 || len(l.out) >= outLimit) {
-			if len(l.out) > 0 && !l.flushing {
-				l.flush()
-				l.mu.Lock()
-				continue
-			}
 			st.wait(idle, sent)
 			sent %= progress
 			continue
@@ -357,14 +352,20 @@ func (st *stream) sendable() error {
 	return nil
 }
 
-// wait waits for a window or for room in the queue; sent is how much was sent
-// since the time began to run. mu is held, but not while it waits.
+// wait waits for a window or for room in the queue, which is written first if
+// nobody else does; sent is how much was sent since the time began to run. mu
+// is held, but not while it waits.
 func (st *stream) wait(idle time.Duration, sent int) {
 	l := st.l
+	if len(l.out) > 0 && !l.flushing {
+		l.flush()
+		l.mu.Lock()
+		return
+	}
 	if st.writeUntil == 0 || sent >= progress {
 		st.writeUntil = l.eng.until(idle)
 	}
-	if st.sendWindow > 0 && !st.blocked {
+	if (st.sendWindow > 0 || len(l.out) >= outLimit) && !st.blocked {
 		st.blocked = true
 		l.blocked = append(l.blocked, st)
 	}

@@ -37,7 +37,7 @@ func newEchoTunnel() *echoTunnel {
 
 func (t *echoTunnel) Read(p []byte) (int, error) {
 	n, err := t.in.Read(p)
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return t.rest.Read(p)
 	}
 	return n, err
