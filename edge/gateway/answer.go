@@ -22,6 +22,7 @@ type refusal struct {
 // The edge's own answers.
 var (
 	refusePath    = refusal{400, "malformed-path", "the path has no single meaning"}
+	refuseRewrite = refusal{400, "malformed-rewrite", "the path has no normal form behind the rewrite of its route"}
 	refuseTag     = refusal{400, "malformed-tag", "x-release-tag is repeated or not 1 to 128 of a-z A-Z 0-9 . _ -, beginning with a letter or digit"}
 	refuseNoRoute = refusal{404, "no-route", "no route takes this request"}
 	refuseMethod  = refusal{405, "method-not-allowed", "routes take this path, but not with this method"}
@@ -129,6 +130,7 @@ func title(status int) string {
 
 // decorate adds to an answer, whoever gave it, what is the edge's to say.
 func (c *call) decorate() {
+	c.rewriteResponse()
 	h := &c.x.Response.Header
 	if len(c.remaining) > 0 {
 		h.Set(exchange.FieldRateLimitRemaining, view(c.remaining))
@@ -160,10 +162,11 @@ func (c *call) log(out *observe.AccessLog, took time.Duration, failure *exchange
 	if failure == nil {
 		failure = c.failure
 	}
+	host, path := c.asked()
 	r := observe.Record{
 		Time: x.Start, ID: c.id, Remote: x.Conn.Remote, ClientIP: c.client,
-		Method: x.Request.Method, Scheme: x.Request.Scheme, Host: x.Request.Authority,
-		Path: x.Request.Path, Query: x.Request.Query, Proto: x.Request.Proto.String(),
+		Method: x.Request.Method, Scheme: x.Request.Scheme, Host: host,
+		Path: path, Query: x.Request.Query, Proto: x.Request.Proto.String(),
 		Subset: c.subset(), Rung: c.at.rung.String(), Reason: c.reason(), Release: c.decision.Release,
 		Status: c.status(), RequestBytes: x.RequestBytes, ResponseBytes: x.ResponseBytes,
 		Duration: took, UpstreamDuration: c.headTook, Retries: c.retries,

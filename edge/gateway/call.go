@@ -26,6 +26,7 @@ type call struct {
 
 	identity
 	timing
+	rewriting
 	input route.Input
 	path  []byte // scratch of route.NormalisePath
 
@@ -94,6 +95,7 @@ func (c *call) end() {
 	c.failure, c.refused, c.headTook = nil, nil, 0
 	c.remaining, c.retryAfter, c.allow = nil, 0, ""
 	c.body.Set(nil)
+	c.endRewriting()
 }
 
 // subset is the label of the lane that the request took.
@@ -160,7 +162,9 @@ type identity struct {
 
 	peerBuf   [len("ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255")]byte
 	idBuf     [32]byte
-	forwarded []byte
+	forwarded []byte // value of X-Forwarded-For
+	chain     int    // of it, what was there before
+	element   []byte // value of Forwarded
 }
 
 // view is a string over b, good as long as b is not written.

@@ -8,6 +8,7 @@ import (
 	"github.com/grayfed/grayfed/edge/exchange"
 	"github.com/grayfed/grayfed/edge/observe"
 	"github.com/grayfed/grayfed/edge/ratelimit"
+	"github.com/grayfed/grayfed/edge/rewrite"
 	"github.com/grayfed/grayfed/edge/route"
 	"github.com/grayfed/grayfed/federation"
 )
@@ -41,6 +42,10 @@ type Route struct {
 	RetryOn RetryOn
 	// Hash is what [ConsistentHash] goes by on this route; nil: the policy's.
 	Hash []HashKey
+	// Rewrite is what is changed on the way.
+	Rewrite rewrite.Rule
+
+	rewriter *rewrite.Rewriter // made by the gateway of Rewrite; nil: none
 }
 
 // MaxRetries bounds [Route.Retries].
@@ -68,7 +73,7 @@ type compiledRoute struct {
 	tags     route.TagMode
 	explain  bool
 	retryOn  RetryOn
-	seldom   bool   // config has a PerTry or a Hash
+	seldom   bool   // config has a PerTry, a Hash or a rewriter
 	config   *Route // for the log, for explain, and for what is seldom
 }
 
@@ -156,6 +161,9 @@ func (g *Gateway) compile(c Config, old *routing) (*routing, error) {
 	routes := slices.Clone(c.Routes)
 	for i := range routes {
 		config := &routes[i]
+		if config.rewriter, err = config.Rewrite.Compile(); err != nil {
+			return nil, fmt.Errorf("route %q: %w", config.ID, err)
+		}
 		if subsets[config.Service] == nil {
 			subsets[config.Service] = subsetsOf(config.Service, c.Releases)
 		}
@@ -170,7 +178,7 @@ func (g *Gateway) compile(c Config, old *routing) (*routing, error) {
 			tags:     config.Tags,
 			explain:  config.Explain,
 			retryOn:  config.RetryOn,
-			seldom:   config.PerTry > 0 || config.Hash != nil,
+			seldom:   config.PerTry > 0 || config.Hash != nil || config.rewriter != nil,
 			config:   config,
 		}
 		if compiled.retryOn == 0 {

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -33,7 +34,10 @@ type Explanation struct {
 	Reason string
 	Detail string // for people; with a Status
 	Allow  string // with 405
-	Path   string // in its normal form, as matched and forwarded; with 400 as it came
+	Path   string // in its normal form, as matched; with 400 as it came
+	// UpstreamPath and UpstreamHost are what the endpoint would see, rewritten
+	// where the route says so; empty where none would see it.
+	UpstreamPath, UpstreamHost string
 
 	Route, Service string
 	Tag            string
@@ -93,6 +97,9 @@ func (g *Gateway) Explain(q Query) Explanation {
 		refused = c.takeTag()
 	}
 	e.Path = c.x.Request.Path
+	if refused == nil {
+		refused = c.rewritePath()
+	}
 	if c.route != nil {
 		e.Route, e.Service, e.Tag, e.TagCounts = c.route.config.ID, c.route.config.Service, c.tag, c.counts
 	}
@@ -106,6 +113,11 @@ func (g *Gateway) Explain(q Query) Explanation {
 	e.Release = c.decision.Release
 	g.explainLadder(c, &e)
 	e.Reason, e.Subset = c.reason(), c.subset()
+	if e.Chosen != nil {
+		c.rewriteHost(e.Chosen.Instance.Address)
+		// A request without a host is sent on with the endpoint's.
+		e.UpstreamPath, e.UpstreamHost = c.x.Request.Path, cmp.Or(c.x.Request.Authority, e.Chosen.Instance.Address)
+	}
 	return e
 }
 

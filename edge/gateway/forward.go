@@ -48,6 +48,7 @@ func (g *Gateway) forward(c *call) *refusal {
 	c.plan = s.current.Load()
 	c.decision = c.plan.Decide(route.Ask{Tag: c.tag, TagCounts: c.counts})
 	c.takeHash()
+	c.rewriteRequest()
 	c.watchUpload()
 	next, refusal := g.first(c)
 	if refusal != nil {
@@ -138,6 +139,7 @@ func (c *call) drop() {
 func (g *Gateway) attempt(c *call, to candidate) *exchange.Error {
 	x, e := c.x, to.endpoint.Runtime.(*endpoint)
 	c.at, c.holds, c.failure = to, e, nil
+	c.rewriteHost(to.endpoint.Address)
 	u, err := e.transport(to.endpoint.Instance)
 	if err != nil {
 		return c.fail(err)

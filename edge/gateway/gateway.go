@@ -45,6 +45,12 @@ type Options struct {
 	// TrustedProxies are the peers whose forwarding fields and request ids are
 	// believed, and whose tags count on routes with `tags: trusted`.
 	TrustedProxies []netip.Prefix
+	// Forwarded: requests get a Forwarded field (RFC 7239) beside
+	// X-Forwarded-For; those of trusted peers are extended.
+	Forwarded bool
+	// Edge is this edge's id, for Forwarded and for values of fields; empty:
+	// it stays unnamed.
+	Edge string
 	// PanicThreshold is the percentage of healthy instances below which
 	// unhealthy ones are opened, once every rung is empty; 0 to 100, 0 for
 	// never.
@@ -75,6 +81,8 @@ func (o *Options) validate() error {
 	switch {
 	case !federation.ValidName(o.Topology.Zone):
 		return fmt.Errorf("gateway: zone %s is not a name", federation.Quote(o.Topology.Zone))
+	case o.Edge != "" && !federation.ValidName(o.Edge):
+		return fmt.Errorf("gateway: edge id %s is not a name", federation.Quote(o.Edge))
 	case o.NewTransport == nil:
 		return errors.New("gateway: no way to make transports")
 	case o.Monitor == nil:
@@ -205,6 +213,9 @@ func (g *Gateway) admit(c *call) *refusal {
 			c.retryAfter = after
 			return &refuseRate
 		}
+	}
+	if refusal := c.rewritePath(); refusal != nil {
+		return refusal
 	}
 	return c.setTiming()
 }

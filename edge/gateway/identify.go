@@ -16,15 +16,20 @@ const (
 	metID
 	metPort
 	metForwarded
+	metLookalike
 )
 
 // identify gives the request its id and says whom it comes from.
 //
 // Peers are believed only when trusted_proxies has them. Whatever others say in
-// X-Forwarded-For, -Proto, -Host, X-Real-IP and X-Request-ID is replaced, and
-// their X-Forwarded-Port and Forwarded removed: the upstream sees what this edge
-// saw. A trusted peer's X-Forwarded-For is extended by the peer; the other
-// fields stay when they are well formed. A request id of a trusted peer stays
+// X-Forwarded-For, -Proto, -Host, -Port, X-Real-IP and X-Request-ID is replaced,
+// and so is their Forwarded, or removed where this edge writes none: the
+// upstream sees what this edge saw. A trusted peer's X-Forwarded-For and
+// Forwarded are extended by the peer; the other fields stay when they are well
+// formed. X-Forwarded-Port is the port that goes with X-Forwarded-Host and
+// -Proto: behind a port mapping a listener's own would lead nowhere. Fields that
+// may pass for any that the edge knows ("x_real.ip") are dropped, whoever sends
+// them (nginx: underscores_in_headers). A request id of a trusted peer stays
 // when it is 1 to 128 letters, digits, or any of "._~+/=:@-"; else a new one of
 // 128 random bits is made. (Envoy: external requests get a new x-request-id,
 // internal ones keep theirs.)
@@ -59,6 +64,8 @@ func (g *Gateway) identify(c *call) {
 			bit = metPort
 		case exchange.FieldForwarded:
 			bit = metForwarded
+		case exchange.FieldLookalike:
+			bit = metLookalike
 		case exchange.FieldXReleaseTag:
 			if c.tags++; c.tags == 1 {
 				c.tagField = field.Value
@@ -78,6 +85,10 @@ func (g *Gateway) identify(c *call) {
 	}
 	if c.id == "" {
 		c.id = newID(&c.idBuf, g.opts.Rand(), g.opts.Rand())
+	}
+	if met&metLookalike != 0 {
+		header.Del(exchange.FieldLookalike)
+		met &^= metLookalike
 	}
 	if met == 0 {
 		c.addForwarding(header)
@@ -115,7 +126,13 @@ func (c *call) addForwarding(header *exchange.Fields) {
 	if c.x.Request.Authority != "" {
 		header.Append(exchange.Field{Name: "X-Forwarded-Host", Value: c.x.Request.Authority, ID: exchange.FieldXForwardedHost})
 	}
+	header.Append(exchange.Field{
+		Name: "X-Forwarded-Port", Value: portOf(c.x.Request.Authority, c.x.Request.Scheme), ID: exchange.FieldXForwardedPort,
+	})
 	header.Append(exchange.Field{Name: "X-Real-IP", Value: c.peerText, ID: exchange.FieldXRealIP})
+	if c.g.opts.Forwarded {
+		c.setForwarded(header, 0)
+	}
 }
 
 // setForwarding replaces or extends the fields that are there; twice are those
@@ -123,16 +140,17 @@ func (c *call) addForwarding(header *exchange.Fields) {
 func (c *call) setForwarding(header *exchange.Fields, met, twice int) {
 	header.Set(exchange.FieldXRequestID, c.id)
 	if !c.trusted {
-		if met&metPort != 0 {
-			header.Del(exchange.FieldXForwardedPort)
-		}
 		if met&metForwarded != 0 {
 			header.Del(exchange.FieldForwarded)
 		}
 		header.Set(exchange.FieldXForwardedFor, c.peerText)
 		header.Set(exchange.FieldXForwardedProto, c.x.Request.Scheme)
 		c.setHost(header)
+		c.setPort(header, twice)
 		header.Set(exchange.FieldXRealIP, c.peerText)
+		if c.g.opts.Forwarded {
+			c.setForwarded(header, met)
+		}
 		return
 	}
 	if met&metFor != 0 {
@@ -145,6 +163,10 @@ func (c *call) setForwarding(header *exchange.Fields, met, twice int) {
 	}
 	if host, _ := header.Get(exchange.FieldXForwardedHost); host == "" || twice&metHost != 0 {
 		c.setHost(header)
+	}
+	c.setPort(header, twice)
+	if c.g.opts.Forwarded {
+		c.setForwarded(header, met)
 	}
 	said, _ := header.Get(exchange.FieldXRealIP)
 	switch {
@@ -181,6 +203,7 @@ func (c *call) extend(header *exchange.Fields) (client string) {
 		}
 	}
 	chain := len(c.forwarded)
+	c.chain = chain
 	c.forwarded = append(c.forwarded, c.peerText...)
 	all := view(c.forwarded)
 	header.Set(exchange.FieldXForwardedFor, all)
