@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grayfed/grayfed/edge/admission"
+	"github.com/grayfed/grayfed/edge/breaker"
 	"github.com/grayfed/grayfed/edge/exchange"
 	"github.com/grayfed/grayfed/edge/ratelimit"
 	"github.com/grayfed/grayfed/edge/route"
@@ -102,6 +104,14 @@ func TestServeAllocatesNothing(t *testing.T) {
 		{name: "untrusted"},
 		{name: "round robin", change: func(c *Config, _ *Options) {
 			c.Policies = map[string]Policy{"users": {Balance: WeightedRoundRobin, MaxRequests: 10}}
+		}},
+		{name: "limits, queue, breaker and hash", change: func(c *Config, _ *Options) {
+			steady, _ := breaker.Profile("steady")
+			c.Policies = map[string]Policy{"users": {
+				Balance: ConsistentHash, Hash: []HashKey{{HashCookie, "c"}, {HashQuery, "q"}, {Source: HashClientIP}},
+				MaxRequests: 10, MaxServiceRequests: 10, Queue: admission.Options{Size: 10, Wait: time.Second}, Breaker: &steady,
+			}}
+			c.Routes[0].PerTry = time.Second
 		}},
 		{name: "rate limit", change: func(c *Config, _ *Options) {
 			c.Routes[0].RateLimit = &ratelimit.Options{RPM: ratelimit.MaxRPM, Burst: ratelimit.MaxBurst}

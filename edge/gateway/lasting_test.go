@@ -1,0 +1,141 @@
+package gateway
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/grayfed/grayfed/federation"
+)
+
+// chat switches protocols and echoes.
+func chat(name string) func(*origin, net.Conn, string) bool {
+	return func(_ *origin, nc net.Conn, head string) bool {
+		if !strings.Contains(head, "Upgrade: websocket") {
+			return answering(name)(nil, nc, head)
+		}
+		_, _ = io.WriteString(nc, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nX-Who: "+name+"\r\n\r\n")
+		_, _ = io.Copy(nc, nc)
+		return false
+	}
+}
+
+func (r *rig) upgrade(fields string) (*client, *http.Response) {
+	r.t.Helper()
+	c := r.dial()
+	c.send("GET /chat HTTP/1.1\r\nHost: users.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" + fields + "\r\n")
+	response, err := http.ReadResponse(c.r, nil)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	return c, response
+}
+
+func (c *client) echoes() {
+	c.t.Helper()
+	c.send("ping")
+	got := make([]byte, 4)
+	if _, err := io.ReadFull(c.r, got); err != nil || string(got) != "ping" {
+		c.t.Fatalf("%q, %v", got, err)
+	}
+}
+
+// Upgrades take the lane of their tag like any request.
+func TestUpgradesAreReleased(t *testing.T) {
+	r := newRig(t, firstByID)
+	r.configure(usersConfig(federation.Strict))
+	r.stage(place{"a", "az1", "v1", chat("stable")}, place{"b", "az2", "v2", chat("canary")})
+	c, response := r.upgrade(tagged + "\r\n")
+	if response.StatusCode != 101 || response.Header.Get("X-Who") != "canary" {
+		t.Fatalf("%d from %q", response.StatusCode, response.Header.Get("X-Who"))
+	}
+	c.echoes()
+	// The twins: without a tag, and with one whose release has nothing usable.
+	_, response = r.upgrade("")
+	if response.StatusCode != 101 || response.Header.Get("X-Who") != "stable" {
+		t.Errorf("%d from %q", response.StatusCode, response.Header.Get("X-Who"))
+	}
+	r.register(instance("a", "az1", "v1", "10.0.0.1:80"))
+	if _, response = r.upgrade(tagged + "\r\n"); response.StatusCode != 503 {
+		t.Errorf("status %d", response.StatusCode)
+	}
+	c.echoes() // it goes on, as its endpoint was only let go
+}
+
+// Tunnels and streams go on at an endpoint that drains or is gone for as long as
+// the drain timeout, and are ended then.
+func TestLastingIsDrained(t *testing.T) {
+	for name, leave := range map[string]func(r *rig, leaves, stays *federation.Instance){
+		"draining": func(r *rig, leaves, _ *federation.Instance) { leaves.Draining = true; r.put(leaves); r.follow() },
+		"gone":     func(r *rig, _, stays *federation.Instance) { r.register(stays) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			now := time.Now()
+			r := newRig(t, func(o *Options) {
+				patient(t)(o)
+				o.DrainTimeout = 10 * time.Second
+				o.Now = func() time.Time { return now }
+			})
+			r.configure(usersConfig(federation.Strict))
+			events, open := stream("text/event-stream")
+			defer close(open)
+			origin := newOrigin(t, func(o *origin, nc net.Conn, head string) bool {
+				if strings.Contains(head, "Upgrade: websocket") {
+					return chat("a")(o, nc, head)
+				}
+				return events(o, nc, head)
+			})
+			leaves := instance("a", "az1", "v1", origin.address)
+			stays := instance("b", "az2", "v2", newOrigin(t, chat("b")).address)
+			r.register(leaves, stays)
+			keeps, _ := r.upgrade(tagged + "\r\n")
+			tunnel, _ := r.upgrade("")
+			sse := r.dial()
+			sse.send("GET /events HTTP/1.1\r\nHost: users.test\r\n\r\n")
+			response, err := http.ReadResponse(sse.r, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer response.Body.Close()
+
+			left, stayed := *leaves, *stays
+			leave(r, &left, &stayed)
+			r.gateway.Refresh(now.Add(9 * time.Second))
+			tunnel.echoes()
+			r.gateway.Refresh(now.Add(10 * time.Second))
+			if _, err := tunnel.r.ReadByte(); err == nil {
+				t.Error("the tunnel goes on")
+			}
+			if _, err := io.ReadAll(response.Body); err == nil {
+				t.Error("the stream ended as if it were whole")
+			}
+			keeps.echoes() // the twin: an endpoint that does not leave
+		})
+	}
+}
+
+// An endpoint that takes requests again keeps what lasts.
+func TestDrainingTakenBack(t *testing.T) {
+	now := time.Now()
+	r := newRig(t, func(o *Options) {
+		patient(t)(o)
+		o.DrainTimeout = 10 * time.Second
+		o.Now = func() time.Time { return now }
+	})
+	r.configure(usersConfig(federation.Strict))
+	address := newOrigin(t, chat("a")).address
+	r.register(instance("a", "az1", "v1", address))
+	c, _ := r.upgrade("")
+	for _, draining := range []bool{true, false} {
+		i := instance("a", "az1", "v1", address)
+		i.Draining = draining
+		r.put(i)
+		r.follow()
+	}
+	r.gateway.Refresh(now.Add(time.Hour))
+	c.echoes()
+}
