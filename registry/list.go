@@ -56,6 +56,7 @@ func (r *Registry) list(ctx context.Context, began chan<- struct{}) (*listing, e
 	if fetched != nil {
 		return nil, fetched
 	}
+	r.names = names
 	return out, nil
 }
 

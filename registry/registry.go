@@ -48,6 +48,8 @@ type Registry struct {
 	state     freshness
 	counters  counters
 
+	names intern // of the last list and what the watch brought since; follow's
+
 	mu   sync.Mutex
 	view view // mu
 }
@@ -68,6 +70,7 @@ func New(opts Options) (*Registry, error) {
 		reads:     make(chan struct{}, 16),
 		ready:     make(chan struct{}),
 		sweepKick: make(chan struct{}, 1),
+		names:     make(intern),
 		view:      newView(opts.Self.ID),
 	}
 	r.lease.kick = make(chan struct{}, 1)

@@ -298,6 +298,7 @@ func (b *batch) puts(r *Registry, kv *mvccpb.KeyValue) {
 		b.remove(r, d.key, d.record.tomb, kv.ModRevision)
 	default:
 		i := d.record.instance
+		r.names.instance(i)
 		b.lamport = max(b.lamport, i.Stamp.Lamport)
 		b.steps = append(b.steps, func(now time.Time) {
 			if known := r.view.instances[i.Key]; known != nil && known.Revision >= i.Revision {
