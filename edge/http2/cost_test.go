@@ -8,27 +8,7 @@ import (
 	"testing"
 
 	"golang.org/x/net/http2"
-
-	"github.com/grayfed/grayfed/edge/exchange"
 )
-
-// reuse answers without allocating.
-type reuse struct{ text []byte }
-
-func newReuse() *reuse { return &reuse{text: []byte("hello, world")} }
-
-func (h *reuse) Serve(x *exchange.Exchange) {
-	body, ok := x.State.(*exchange.BytesBody)
-	if !ok {
-		body = new(exchange.BytesBody)
-		x.State = body
-	}
-	body.Set(h.text)
-	x.Response.Status, x.Response.ContentLength, x.Response.Body = 200, 12, body
-	x.Response.Header.Append(exchange.Field{Name: "Content-Type", Value: "text/plain", ID: exchange.FieldContentType})
-}
-
-func (*reuse) Done(*exchange.Exchange, error) {}
 
 // cheap is a client that costs nothing: it sends the same request again and
 // again and reads frames up to the end of each response.

@@ -174,7 +174,9 @@ func (l *link) fill() error {
 		in.r = 0
 	}
 	n, err := l.readInto(in.b[in.w:])
-	in.w += n
+	if n > 0 {
+		in.w += n // else the buffer may be another's by now
+	}
 	return err
 }
 
@@ -199,13 +201,27 @@ func (l *link) readInto(p []byte) (int, error) {
 	}
 	if l.shrink {
 		l.shrink = false
-		if l.in != nil && l.in.r == l.in.w {
+		if l.in != nil && l.in.r == l.in.w && !l.opening.active {
+			l.unpin()
 			l.eng.putBuffer(l.in)
 			l.in = nil
 			l.holds.Store(false)
 		}
 	}
 	return 0, nil
+}
+
+// unpin makes the decoder, which keeps a view of what it was given last, let
+// go of the buffer: it is given a header section of one field in a byte of the
+// connection's own, which changes nothing.
+func (l *link) unpin() {
+	l.one[0] = 0x80 | indexMethodGET
+	l.dec.SetEmitEnabled(false)
+	_, err := l.dec.Write(l.one[:])
+	l.dec.SetEmitEnabled(true)
+	if err == nil {
+		_ = l.dec.Close() // a whole field was given
+	}
 }
 
 // wakeReader makes the reader look around. mu is held, so that the reader,
