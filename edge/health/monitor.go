@@ -420,7 +420,7 @@ func (m *Monitor) changed(t *Tracker, now time.Time) {
 	t.state.seq = m.seq
 	m.urgent = true
 	s, i := t.state, t.instance.Load()
-	m.opts.Log.Info("endpoint health changed", "endpoint", i.Key.String(), "address", i.Address,
+	m.opts.Log.Info("endpoint health changed", "endpoint", i.String(), "address", i.Address,
 		"status", s.status.String(), "percent", s.percent, "reason", s.cause.reason())
 	m.report(t, now)
 }
