@@ -19,7 +19,7 @@ import (
 
 var loopbackRange = netip.MustParsePrefix("127.0.0.0/8")
 
-func freePort(t *testing.T) string {
+func freePort(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

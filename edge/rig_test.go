@@ -28,7 +28,7 @@ import (
 const patience = 20 * time.Second
 
 // startEtcd starts a real one-member etcd on ports of its own.
-func startEtcd(t *testing.T) (endpoint string, stop func()) {
+func startEtcd(t testing.TB) (endpoint string, stop func()) {
 	t.Helper()
 	cfg := embed.NewConfig()
 	cfg.Dir = t.TempDir()
@@ -71,7 +71,7 @@ spec: { path: "/users/**", upstream: users, explain: true }
 `
 
 // settings are those of an edge of a zone, everything on ports of its own.
-func settings(t *testing.T, zone, etcd string) *config.Process {
+func settings(t testing.TB, zone, etcd string) *config.Process {
 	t.Helper()
 	p := config.DefaultProcess()
 	dir := t.TempDir()
@@ -88,7 +88,7 @@ func settings(t *testing.T, zone, etcd string) *config.Process {
 	return p
 }
 
-func writeFile(t *testing.T, path, text string) {
+func writeFile(t testing.TB, path, text string) {
 	t.Helper()
 	next := path + ".next"
 	if err := os.WriteFile(next, []byte(text), 0o600); err != nil {
@@ -101,7 +101,7 @@ func writeFile(t *testing.T, path, text string) {
 
 // running is an edge that runs until the test ends or stop is called.
 type running struct {
-	t    *testing.T
+	t    testing.TB
 	edge *Edge
 	api  *api.Client
 	stop func()
@@ -125,13 +125,17 @@ func (b *lockedBuffer) String() string {
 	return b.buf.String()
 }
 
-func start(t *testing.T, p *config.Process) *running {
+// start runs an edge; prepare may change it before.
+func start(t testing.TB, p *config.Process, prepare ...func(*Edge)) *running {
 	t.Helper()
 	r := &running{t: t, log: &lockedBuffer{}}
 	var err error
 	r.edge, err = New(context.Background(), Options{Process: p, Version: "test", Output: r.log})
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, change := range prepare {
+		change(r.edge)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -217,7 +221,7 @@ func (r *running) instance(id, version string) {
 	}
 }
 
-func eventually(t *testing.T, what string, check func() error) {
+func eventually(t testing.TB, what string, check func() error) {
 	t.Helper()
 	deadline := time.Now().Add(patience)
 	for {

@@ -136,6 +136,8 @@ func (c *call) report(failure *exchange.Error, now time.Time) {
 		return
 	}
 	switch {
+	case failure != nil && failure.Fault == exchange.FaultUpstream && c.overdue(now):
+		// The client gave too little time.
 	case failure != nil && failure.Fault == exchange.FaultUpstream:
 		c.judge(false, now)
 		c.holds.tracker.GatewayFailure(now.UnixNano())

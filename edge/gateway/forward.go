@@ -223,10 +223,10 @@ func (c *call) note(err error) *exchange.Error {
 // connection that had been used before and ended without an answer was mostly
 // just closed for being idle: what the endpoint is like, new ones show.
 func (g *Gateway) blame(c *call, failure *exchange.Error) {
-	if failure.Fault != exchange.FaultUpstream {
+	e, now := c.holds, time.Now()
+	if failure.Fault != exchange.FaultUpstream || c.overdue(now) {
 		return
 	}
-	e, now := c.holds, time.Now()
 	switch {
 	case failure.Phase == exchange.PhaseConnect:
 		c.judge(false, now)

@@ -151,7 +151,8 @@ func (c *call) unavailable() bool {
 func (c *call) refuseGRPC(r *refusal) {
 	x := c.x
 	status := grpcStatus(r.status)
-	if r.status == refuseTimeout.status && !c.hard.IsZero() && !time.Now().Before(c.hard) {
+	// Endpoints that know the deadline break off when it is over.
+	if (r == &refuseTimeout || r == &refuseBroken) && c.overdue(time.Now()) {
 		status = grpcDeadlineExceeded
 	}
 	x.Response.Status = 200

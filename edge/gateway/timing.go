@@ -122,3 +122,7 @@ func isEventStream(contentType string) bool {
 
 // late reports whether the time for all attempts is over.
 func (c *call) late() bool { return !c.until.IsZero() && !time.Now().Before(c.until) }
+
+// overdue reports whether the time that a gRPC client gave is over: what fails
+// after that speaks against no endpoint.
+func (c *call) overdue(now time.Time) bool { return !c.hard.IsZero() && !now.Before(c.hard) }

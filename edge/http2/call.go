@@ -232,6 +232,9 @@ func (call *call) failed(phase exchange.Phase, err error) *exchange.Error {
 	case refused:
 		// It is about the connection, not about what the endpoint can do.
 		failure.Reused = true
+	case wasReset:
+		// It is not: connections are not closed stream by stream.
+		failure.Reused = false
 	}
 	if reason, ok := errors.AsType[Reason](err); ok {
 		failure.Err = fmt.Errorf("malformed response: %w", reason)
