@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/grayfed/grayfed/edge/rewrite"
 	"github.com/grayfed/grayfed/edge/route"
 	"github.com/grayfed/grayfed/federation"
 )
@@ -33,6 +34,7 @@ type canonicalRoute struct {
 	Timeouts  Timeouts
 	Retries   Retries
 	Hash      []HashKey
+	Rewrite   rewrite.Rule
 }
 
 func (r *Route) canonicalMatch() canonicalMatch {
@@ -60,6 +62,7 @@ func (r *Route) canonical() string {
 	c := canonicalRoute{
 		Match: r.canonicalMatch(), Service: r.Service, TLS: r.Upstream.TLS, Tags: r.Tags.String(),
 		Explain: r.Explain, Timeouts: r.Timeouts, Retries: r.Retries, Hash: r.Hash,
+		Rewrite: canonicalRewrite(r.Rewrite),
 	}
 	if r.RateLimit != nil {
 		c.RateLimit = *r.RateLimit

@@ -3,6 +3,7 @@ package config
 import (
 	"github.com/grayfed/grayfed/edge/breaker"
 	"github.com/grayfed/grayfed/edge/ratelimit"
+	"github.com/grayfed/grayfed/edge/rewrite"
 	"github.com/grayfed/grayfed/edge/route"
 	"github.com/grayfed/grayfed/federation"
 )
@@ -52,6 +53,9 @@ type Route struct {
 	// Hash is what [BalanceHash] goes by on this route; nil: what the service
 	// says.
 	Hash []HashKey
+	// Rewrite is what is changed of requests and responses; keys: rewrite,
+	// request_headers, response_headers.
+	Rewrite rewrite.Rule
 	// File and Line are where it was read; they are not part of the hash.
 	File string
 	Line int

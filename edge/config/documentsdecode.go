@@ -135,6 +135,7 @@ func (o *object) place(name string) *yaml.Node {
 func (s *draft) addRoute(d *decoder, o *object, r Route, at *yaml.Node, prefix string) {
 	r.File, r.Line = d.file, o.node.Line
 	d.invalid(r.Validate(), prefix)
+	d.invalidRewrite(&r, prefix)
 	upstream, ok := parseUpstream(r.Upstream.Text)
 	if !ok && r.Upstream.Text != "" {
 		d.wrong(o.get("upstream"), o.path("upstream"), upstreamRule)
@@ -258,6 +259,7 @@ func (s *draft) assemble() *Documents {
 	}
 	s.warnSelectors(services)
 	s.warnShadowed()
+	s.warnHealthPaths(services)
 
 	d := &Documents{Policies: make(map[string]ServicePolicy, len(s.services)), Files: s.files}
 	for i := range s.routes {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/grayfed/grayfed/edge/config"
+	"github.com/grayfed/grayfed/edge/rewrite"
 	"github.com/grayfed/grayfed/edge/route"
 	"github.com/grayfed/grayfed/federation"
 )
@@ -42,12 +43,12 @@ func FuzzDocuments(f *testing.F) {
 		if _, err := route.NewTable(documents.RouteTable()); err != nil {
 			t.Fatalf("accepted, but: %v", err)
 		}
-		again, err := config.ParseDocuments([]config.File{{Name: "f", Data: rewrite(t, documents)}})
+		again, err := config.ParseDocuments([]config.File{{Name: "f", Data: writeOut(t, documents)}})
 		if len(documents.Routes)+len(documents.Services)+len(documents.Releases) == 0 {
 			return
 		}
 		if err != nil {
-			t.Fatalf("accepted, but not when written out again: %v\n%s", err, rewrite(t, documents))
+			t.Fatalf("accepted, but not when written out again: %v\n%s", err, writeOut(t, documents))
 		}
 		if again.Hash != documents.Hash {
 			t.Fatalf("written out again it has another hash: %v", config.Diff(documents, again))
@@ -55,8 +56,8 @@ func FuzzDocuments(f *testing.F) {
 	})
 }
 
-// rewrite writes a set as JSON documents in full.
-func rewrite(t *testing.T, d *config.Documents) []byte {
+// writeOut writes a set as JSON documents in full.
+func writeOut(t *testing.T, d *config.Documents) []byte {
 	type m = map[string]any
 	var list []m
 	add := func(kind config.Kind, name string, spec m) {
@@ -103,6 +104,7 @@ func rewrite(t *testing.T, d *config.Documents) []byte {
 			}
 			spec["rate_limit"] = limit
 		}
+		rewritten(spec, &r.Rewrite)
 		add(config.KindRoute, r.ID, spec)
 	}
 	for _, s := range d.Services {
@@ -155,6 +157,31 @@ func rewrite(t *testing.T, d *config.Documents) []byte {
 		t.Fatal(err)
 	}
 	return data
+}
+
+// rewritten writes a route's rewrites.
+func rewritten(spec map[string]any, r *rewrite.Rule) {
+	type m = map[string]any
+	change := m{"host": r.Host.String()}
+	if r.Path.StripPrefix != "" {
+		change["strip_prefix"] = r.Path.StripPrefix
+	}
+	for name, p := range map[string]*rewrite.Replacement{"replace_prefix": r.Path.ReplacePrefix, "regex": r.Path.Regex} {
+		if p != nil {
+			change[name] = m{"from": p.From, "to": p.To}
+		}
+	}
+	spec["rewrite"] = change
+	for name, h := range map[string]*rewrite.Headers{"request_headers": &r.Request, "response_headers": &r.Response} {
+		set, add := m{}, m{}
+		for _, header := range h.Set {
+			set[header.Name] = header.Value
+		}
+		for _, header := range h.Add {
+			add[header.Name] = header.Value
+		}
+		spec[name] = m{"set": set, "add": add, "remove": append([]string{}, h.Remove...)}
+	}
 }
 
 // FuzzProcess: no panic; what is refused says why; what is accepted is valid.

@@ -26,7 +26,7 @@ const (
 
 // routeNotYet are keys of a route whose policy is not built yet.
 var routeNotYet = [...]string{
-	"auth", "transcode", "rewrite", "request_headers", "response_headers",
+	"auth", "transcode",
 	"mirror", "cors", "compression", "cache", "cohort", "fault",
 }
 
@@ -57,6 +57,7 @@ func decodeRoute(o *object, r *Route) {
 	decodeTimeouts(o, &r.Timeouts)
 	decodeRetries(o, &r.Retries)
 	decodeHash(o, &r.Hash)
+	decodeRewrite(o, &r.Rewrite)
 	o.end(routeNotYet[:]...)
 }
 

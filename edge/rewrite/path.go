@@ -182,11 +182,15 @@ func mergeSlashes(b []byte, start int) []byte {
 // FitsPattern reports whether a prefix that is stripped or replaced can begin a
 // path that the pattern of a route matches.
 func (p *Path) FitsPattern(pattern string) bool {
-	prefix := p.StripPrefix
+	return route.CanBeginWith(pattern, slices.DeleteFunc(strings.Split(p.Prefix(), "/"), func(s string) bool { return s == "" }))
+}
+
+// Prefix is what is stripped or replaced, empty for none and for "/".
+func (p *Path) Prefix() string {
 	if p.ReplacePrefix != nil {
-		prefix = p.ReplacePrefix.From
+		return strings.TrimSuffix(p.ReplacePrefix.From, "/")
 	}
-	return route.CanBeginWith(pattern, slices.DeleteFunc(strings.Split(prefix, "/"), func(s string) bool { return s == "" }))
+	return p.StripPrefix
 }
 
 // view is a string over b, good as long as b is not written.
