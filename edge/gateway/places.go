@@ -116,7 +116,12 @@ func (g *Gateway) enter(c *call) (candidate, entry) {
 	}
 	next, ok := g.pick(c, true)
 	if !ok {
-		c.leaveService()
+		// Nobody is told of this place, which nobody had: the first in line may
+		// be this very request, which would ask again and again.
+		if c.inside != nil {
+			c.inside.limit.Leave()
+			c.inside = nil
+		}
 		return next, noEndpoint
 	}
 	return next, entered
