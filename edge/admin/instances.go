@@ -3,6 +3,7 @@ package admin
 import (
 	"errors"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -168,11 +169,21 @@ func (s *Server) regionOf(zone string) string {
 }
 
 // checkEdges refuses the API of any edge: all edges will send requests there,
-// and each has only its own addresses in its policy.
+// and each has only its own addresses in its policy. Addresses are compared, not
+// texts, since one address has several: 10.0.0.2 is ::ffff:10.0.0.2 too.
 func (s *Server) checkEdges(address string) error {
+	wanted, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return nil // the instance's own validation says so
+	}
 	snap := s.opts.Catalog.Snapshot()
 	for n := range snap.Edges {
-		if admin, err := url.Parse(snap.Edges[n].Admin); err == nil && admin.Host != "" && admin.Host == address {
+		admin, err := url.Parse(snap.Edges[n].Admin)
+		if err != nil {
+			continue
+		}
+		at, err := netip.ParseAddrPort(admin.Host)
+		if err == nil && at.Port() == wanted.Port() && at.Addr().Unmap() == wanted.Addr().Unmap() {
 			return federation.FieldErrors{{Field: "address", Found: federation.Quote(address), Allowed: "not an edge's admin address"}}
 		}
 	}
