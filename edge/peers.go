@@ -15,7 +15,9 @@ const forgetAfter = 10 * time.Minute
 // addresses) with what gossip says (whether it lives, how far it is).
 type peers struct {
 	// changed is told the joined view of an edge; gone true: forget it. It is
-	// called without the lock, by the goroutine that brought the news.
+	// called without the lock, of one edge by one goroutine at a time: the one
+	// that brought the news, or one that was telling of the edge already. So
+	// the last that it is told is what is so.
 	changed func(edge federation.Edge, gone bool)
 	now     func() time.Time
 
@@ -27,6 +29,8 @@ type peer struct {
 	registered *federation.Edge // nil: no live registration
 	heard      *federation.Edge // nil: never met by gossip
 	since      time.Time        // when heard's status last changed
+	telling    bool             // changed is being told of it
+	news       bool             // since changed was last told
 }
 
 func newPeers(now func() time.Time, changed func(federation.Edge, bool)) *peers {
@@ -57,19 +61,30 @@ func (p *peers) hear(e federation.Edge) (news bool) {
 
 func (p *peers) update(id string, change func(*peer)) {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	known := p.known[id]
 	if known == nil {
 		known = &peer{}
 		p.known[id] = known
 	}
 	change(known)
-	edge, any := known.join()
-	if !any {
-		delete(p.known, id)
-		edge.ID = id
+	known.news = true
+	if known.telling {
+		return
 	}
-	p.mu.Unlock()
-	p.changed(edge, !any)
+	known.telling = true
+	for known.news {
+		known.news = false
+		edge, any := known.join()
+		edge.ID = id
+		p.mu.Unlock()
+		p.changed(edge, !any)
+		p.mu.Lock()
+	}
+	known.telling = false
+	if _, any := known.join(); !any {
+		delete(p.known, id)
+	}
 }
 
 // join is what both sources say together: existence and addresses from the
@@ -93,13 +108,14 @@ func (k *peer) join() (edge federation.Edge, any bool) {
 }
 
 // zoneLost reports whether a zone had edges and all of them are dead by gossip.
+// One that left on purpose is neither: it may have been replaced.
 func (p *peers) zoneLost(zone string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	lost := false
 	for _, known := range p.known {
 		edge, _ := known.join()
-		if edge.Zone != zone {
+		if edge.Zone != zone || edge.Status == federation.EdgeLeft {
 			continue
 		}
 		if edge.Status != federation.EdgeDead {
@@ -126,16 +142,25 @@ func (p *peers) addresses(self string) []string {
 // expire forgets dead edges that nobody registers any more.
 func (p *peers) expire() {
 	p.mu.Lock()
-	var gone []string
+	var over []string
 	for id, known := range p.known {
-		over := known.heard != nil && (known.heard.Status == federation.EdgeDead || known.heard.Status == federation.EdgeLeft)
-		if over && known.registered == nil && p.now().Sub(known.since) > forgetAfter {
-			gone = append(gone, id)
-			delete(p.known, id)
+		if p.isOver(known) {
+			over = append(over, id)
 		}
 	}
 	p.mu.Unlock()
-	for _, id := range gone {
-		p.changed(federation.Edge{ID: id}, true)
+	for _, id := range over {
+		p.update(id, func(known *peer) {
+			if p.isOver(known) {
+				known.heard = nil
+			}
+		})
 	}
+}
+
+// isOver is held under mu.
+func (p *peers) isOver(known *peer) bool {
+	return known.registered == nil && known.heard != nil &&
+		(known.heard.Status == federation.EdgeDead || known.heard.Status == federation.EdgeLeft) &&
+		p.now().Sub(known.since) > forgetAfter
 }

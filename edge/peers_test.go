@@ -68,3 +68,50 @@ func TestPeersForgetsARegistrationThatGossipNeverMet(t *testing.T) {
 		t.Error("the end of the registration was not told")
 	}
 }
+
+// An edge that was replaced is remembered for a while, and must not keep its
+// zone from counting as lost when its successor dies.
+func TestPeersAZoneIsLostBesidesAnEdgeThatLeft(t *testing.T) {
+	p := newPeers(time.Now, func(federation.Edge, bool) {})
+	edge := func(id string, status federation.EdgeStatus) federation.Edge {
+		return federation.Edge{ID: id, Locality: federation.Locality{Zone: "az2"}, Incarnation: 1, Status: status}
+	}
+	p.hear(edge("old", federation.EdgeLeft))
+	if p.zoneLost("az2") {
+		t.Error("a zone whose only edge left on purpose counts as lost")
+	}
+	p.hear(edge("new", federation.EdgeAlive))
+	if p.zoneLost("az2") {
+		t.Error("a zone with a live edge counts as lost")
+	}
+	p.hear(edge("new", federation.EdgeDead))
+	if !p.zoneLost("az2") {
+		t.Error("the edge that left stands for its dead successor")
+	}
+}
+
+// The registry and gossip bring news of one edge at the same time: whoever is
+// slower must not have the last word with what is no longer so.
+func TestPeersTellsInOrder(t *testing.T) {
+	var p *peers
+	var told []federation.EdgeStatus
+	dead := federation.Edge{ID: "e2", Incarnation: 1, Status: federation.EdgeDead}
+	heard := false
+	p = newPeers(time.Now, func(e federation.Edge, _ bool) {
+		if e.Status == federation.EdgeAlive && !heard {
+			// Gossip comes between the joining of the view and its telling.
+			heard = true
+			other := make(chan struct{})
+			go func() {
+				defer close(other)
+				p.hear(dead)
+			}()
+			<-other
+		}
+		told = append(told, e.Status)
+	})
+	p.hear(federation.Edge{ID: "e2", Incarnation: 1, Status: federation.EdgeAlive})
+	if len(told) == 0 || told[len(told)-1] != federation.EdgeDead {
+		t.Errorf("told %v, and gossip's last word is dead", told)
+	}
+}
