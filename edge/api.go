@@ -3,7 +3,6 @@ package edge
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -87,11 +86,20 @@ func apiError(err error) error {
 		registry.ErrUnavailable:        admin.ErrUnavailable,
 	} {
 		if errors.Is(err, ours) {
-			return fmt.Errorf("%w: %w", theirs, err)
+			return refusal{kind: theirs, err: err}
 		}
 	}
 	return err
 }
+
+// refusal is an error in the registry's words and of the API's kind.
+type refusal struct{ kind, err error }
+
+// Error does not say the kind, which the words say already.
+func (r refusal) Error() string { return r.err.Error() }
+
+// Unwrap tells both.
+func (r refusal) Unwrap() []error { return []error{r.kind, r.err} }
 
 // status says how this edge is.
 type status struct{ edge *Edge }
