@@ -3,6 +3,7 @@ package gateway
 import (
 	"fmt"
 	"math"
+	"net/http"
 	"testing"
 	"time"
 
@@ -85,7 +86,7 @@ func TestHashedRequestsAreTriedAgain(t *testing.T) {
 	r.configure(hashing(HashKey{HashHeader, "X-User"}))
 	r.stage(place{"a", "az1", "v1", nil}, place{"b", "az1", "v1", answering("b")}, place{"c", "az2", "v1", answering("c")})
 	for n := range 20 {
-		if a := r.ask("GET", "/", fmt.Sprintf("X-User: %d", n)); a.StatusCode != 200 {
+		if a := r.ask("GET", "/", fmt.Sprintf("X-User: %d", n)); a.StatusCode != http.StatusOK {
 			t.Errorf("key %d: %d", n, a.StatusCode)
 		}
 	}

@@ -24,7 +24,8 @@ func breaking() Config {
 	return config
 }
 
-func (r *rig) breaker(id string) *breaker.Breaker { return r.endpoint(id).bounds.Load().breaker }
+// breaker is that of instance a.
+func (r *rig) breaker() *breaker.Breaker { return r.endpoint("a").bounds.Load().breaker }
 
 func TestBreakerOpensAndCloses(t *testing.T) {
 	reg := prometheus.NewRegistry()
@@ -47,7 +48,7 @@ func TestBreakerOpensAndCloses(t *testing.T) {
 		r.send(request{method: "GET"}).expect(t, 503, "busy")
 		r.settled()
 	}
-	if state := r.breaker("a").State(); state != breaker.Open {
+	if state := r.breaker().State(); state != breaker.Open {
 		t.Fatalf("breaker is %s after three failures", state)
 	}
 	// The ladder passes over it, and explain says why.
@@ -66,17 +67,17 @@ func TestBreakerOpensAndCloses(t *testing.T) {
 	}
 	// A breaker that stays as it is configured keeps its state.
 	r.configure(breaking())
-	if state := r.breaker("a").State(); state != breaker.Open {
+	if state := r.breaker().State(); state != breaker.Open {
 		t.Errorf("breaker is %s after a new configuration that says the same", state)
 	}
 	<-broken
 	broken <- false
-	eventually(t, "half open", func() bool { return r.breaker("a").State() == breaker.HalfOpen })
+	eventually(t, "half open", func() bool { return r.breaker().State() == breaker.HalfOpen })
 	for range 2 {
 		r.send(request{method: "GET"}).expect(t, 200, "well")
 		r.settled()
 	}
-	if state := r.breaker("a").State(); state != breaker.Closed {
+	if state := r.breaker().State(); state != breaker.Closed {
 		t.Errorf("breaker is %s after its trials went well", state)
 	}
 	// The twin: without the policy nothing is passed over.
@@ -88,7 +89,7 @@ func TestBreakerOpensAndCloses(t *testing.T) {
 
 // Which outcomes a breaker counts, and which it ignores.
 func TestBreakerCounts(t *testing.T) {
-	open := func(r *rig) bool { return r.breaker("a").State() == breaker.Open }
+	open := func(r *rig) bool { return r.breaker().State() == breaker.Open }
 	for _, test := range []struct {
 		name   string
 		script func(*origin, net.Conn, string) bool
@@ -157,7 +158,7 @@ func TestBreakerTrials(t *testing.T) {
 		step <- reset
 		r.send(request{method: "POST"}).expect(t, 502, "upstream-failed")
 	}
-	eventually(t, "half open", func() bool { return r.breaker("a").State() == breaker.HalfOpen })
+	eventually(t, "half open", func() bool { return r.breaker().State() == breaker.HalfOpen })
 	step <- hang
 	c := r.dial()
 	c.send("GET / HTTP/1.1\r\nHost: users.test\r\n\r\n")
@@ -175,7 +176,7 @@ func TestBreakerTrials(t *testing.T) {
 	if line, err := c.r.ReadString('\n'); err != nil || !strings.Contains(line, "101") {
 		t.Fatalf("%q, %v", line, err)
 	}
-	if state := r.breaker("a").State(); state != breaker.Closed {
+	if state := r.breaker().State(); state != breaker.Closed {
 		t.Errorf("breaker is %s while a tunnel stands", state)
 	}
 	_ = c.Close()

@@ -23,16 +23,17 @@ func chat(name string) func(*origin, net.Conn, string) bool {
 	}
 }
 
-func (r *rig) upgrade(fields string) (*client, *http.Response) {
+// upgrade asks for a WebSocket. It returns who answered, and with what status.
+func (r *rig) upgrade(fields string) (c *client, status int, who string) {
 	r.t.Helper()
-	c := r.dial()
+	c = r.dial()
 	c.send("GET /chat HTTP/1.1\r\nHost: users.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" + fields + "\r\n")
 	response, err := http.ReadResponse(c.r, nil)
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	_ = response.Body.Close()
-	return c, response
+	return c, response.StatusCode, response.Header.Get("X-Who")
 }
 
 func (c *client) echoes() {
@@ -49,19 +50,18 @@ func TestUpgradesAreReleased(t *testing.T) {
 	r := newRig(t, firstByID)
 	r.configure(usersConfig(federation.Strict))
 	r.stage(place{"a", "az1", "v1", chat("stable")}, place{"b", "az2", "v2", chat("canary")})
-	c, response := r.upgrade(tagged + "\r\n")
-	if response.StatusCode != 101 || response.Header.Get("X-Who") != "canary" {
-		t.Fatalf("%d from %q", response.StatusCode, response.Header.Get("X-Who"))
+	c, status, who := r.upgrade(tagged + "\r\n")
+	if status != http.StatusSwitchingProtocols || who != "canary" {
+		t.Fatalf("%d from %q", status, who)
 	}
 	c.echoes()
 	// The twins: without a tag, and with one whose release has nothing usable.
-	_, response = r.upgrade("")
-	if response.StatusCode != 101 || response.Header.Get("X-Who") != "stable" {
-		t.Errorf("%d from %q", response.StatusCode, response.Header.Get("X-Who"))
+	if _, status, who = r.upgrade(""); status != http.StatusSwitchingProtocols || who != "stable" {
+		t.Errorf("%d from %q", status, who)
 	}
 	r.register(instance("a", "az1", "v1", "10.0.0.1:80"))
-	if _, response = r.upgrade(tagged + "\r\n"); response.StatusCode != 503 {
-		t.Errorf("status %d", response.StatusCode)
+	if _, status, _ = r.upgrade(tagged + "\r\n"); status != http.StatusServiceUnavailable {
+		t.Errorf("status %d", status)
 	}
 	c.echoes() // it goes on, as its endpoint was only let go
 }
@@ -92,8 +92,8 @@ func TestLastingIsDrained(t *testing.T) {
 			leaves := instance("a", "az1", "v1", origin.address)
 			stays := instance("b", "az2", "v2", newOrigin(t, chat("b")).address)
 			r.register(leaves, stays)
-			keeps, _ := r.upgrade(tagged + "\r\n")
-			tunnel, _ := r.upgrade("")
+			keeps, _, _ := r.upgrade(tagged + "\r\n")
+			tunnel, _, _ := r.upgrade("")
 			sse := r.dial()
 			sse.send("GET /events HTTP/1.1\r\nHost: users.test\r\n\r\n")
 			response, err := http.ReadResponse(sse.r, nil)
@@ -129,7 +129,7 @@ func TestDrainingTakenBack(t *testing.T) {
 	r.configure(usersConfig(federation.Strict))
 	address := newOrigin(t, chat("a")).address
 	r.register(instance("a", "az1", "v1", address))
-	c, _ := r.upgrade("")
+	c, _, _ := r.upgrade("")
 	for _, draining := range []bool{true, false} {
 		i := instance("a", "az1", "v1", address)
 		i.Draining = draining
