@@ -173,6 +173,7 @@ func apiRoute(r *config.Route) api.Route {
 	if r.RateLimit != nil {
 		shown.RateLimit = &api.RateLimit{RPM: r.RateLimit.RPM, Burst: r.RateLimit.Burst}
 	}
+	showRewrite(&shown, r)
 	return shown
 }
 

@@ -117,6 +117,7 @@ func gatewayConfig(docs *config.Documents) gateway.Config {
 			Retries: r.Retries.Attempts,
 			RetryOn: retryOn(r.Retries.On),
 			Hash:    hashKeys(r.Hash),
+			Rewrite: r.UpstreamRewrite(),
 		}
 	}
 	for name, p := range docs.Policies {

@@ -242,6 +242,8 @@ func (e *Edge) newGateway(opts Options, reg prometheus.Registerer) error {
 		NewTransport:   e.newTransport,
 		Monitor:        e.monitor,
 		TrustedProxies: p.TrustedProxies,
+		Forwarded:      p.Forwarded,
+		Edge:           p.ID,
 		PanicThreshold: p.Health.PanicThreshold,
 		DrainTimeout:   p.Shutdown.DrainTimeout,
 		Requests:       requests,

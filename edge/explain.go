@@ -45,6 +45,9 @@ func apiExplanation(x gateway.Explanation) api.Explanation {
 		Outcome: outcomeOf(x.Status), Status: x.Status, Detail: x.Detail,
 		Route: x.Route, Service: x.Service, Release: x.Release, Subset: x.Subset, Reason: x.Reason,
 	}
+	if x.UpstreamPath != "" {
+		told.Path, told.UpstreamPath, told.UpstreamHost = x.Path, x.UpstreamPath, x.UpstreamHost
+	}
 	if x.Chosen != nil {
 		candidate := apiCandidate(*x.Chosen)
 		told.Endpoint, told.Rung, told.Zone = &candidate, x.Chosen.Rung, x.Chosen.Instance.Zone

@@ -22,7 +22,7 @@ func newExplainCommand() *cobra.Command {
 		Use:   "explain PATH",
 		Short: "Show how an edge decides on a request",
 		Long: `Asks an edge what would become of a request, and why: the route, the release, the
-instance that it would go to, and each rung of the ladder with what made it
+instance that it would go to, the path and host that it would see there, and each rung of the ladder with what made it
 taken or passed over. The request is sent nowhere.`,
 		Example: `  grayfed explain /api/v1/users/42 --tag v2-beta
   grayfed explain '/api/v1/users/42?lang=en' --method POST --host api.example.com
@@ -90,8 +90,12 @@ func explainTable(request api.ExplainRequest, e *api.Explanation, out io.Writer)
 		fmt.Fprintf(&text, ", tag %s", request.Tag)
 	}
 	text.WriteString("\n  " + verdict(e) + "\n")
+	upstream := e.UpstreamPath
+	if upstream != "" && e.UpstreamHost != "" {
+		upstream += " of " + e.UpstreamHost
+	}
 	for _, fact := range []struct{ name, value string }{
-		{"detail", e.Detail}, {"route", e.Route}, {"service", e.Service}, {"release", e.Release},
+		{"detail", e.Detail}, {"route", e.Route}, {"upstream", upstream}, {"service", e.Service}, {"release", e.Release},
 		{"subset", e.Subset}, {"rung", e.Rung}, {"zone", e.Zone}, {"reason", e.Reason},
 	} {
 		if fact.value != "" {

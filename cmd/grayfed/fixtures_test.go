@@ -67,6 +67,7 @@ var theRoutes = api.Routes{Config: "878f63c87b3700886194d774e296796a", Routes: [
 var explanation = api.Explanation{
 	Outcome: api.OutcomeRouted, Route: "api-v1-users", Service: "user-service", Release: "v2-beta", Subset: "v2-beta",
 	Rung: "canary-elsewhere", Zone: "az2", Reason: "in-release",
+	Path: "/api/v1/users/42", UpstreamPath: "/users/42", UpstreamHost: "users.internal",
 	Endpoint: &api.Candidate{ID: "az2-v2-beta", Zone: "az2", Address: "10.0.1.2:8080", Version: "v2-beta", Rung: "canary-elsewhere"},
 	Steps: []api.Step{
 		{Rung: "canary-here", Subset: "v2-beta", Zone: "az1", Registered: 2, Draining: 1, Unhealthy: 1, Why: "1 drains, 1 is unhealthy"},

@@ -18,7 +18,8 @@ func newValidateCommand() *cobra.Command {
 		Long: `Checks files, and the *.yaml, *.yml and *.json files of folders, as an edge would:
 edge.yaml by itself, all documents as one set. Prints every problem with its
 file, line, column and field, what was found and what is allowed, and warns of
-what is legal but probably not meant. Exit code 1 when there are problems.`,
+what is legal but probably not meant. Shows what becomes of a sample path on each
+route that rewrites paths. Exit code 1 when there are problems.`,
 		Example: `  grayfed validate edge.yaml documents/
   grayfed validate -o json documents/ | jq .problems`,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -53,12 +54,21 @@ type validation struct {
 	Files []string `json:"files"`
 	Edges []string `json:"edges"` // the files that are settings
 	// What the documents hold; 0 when they are not valid.
-	Routes   int       `json:"routes"`
-	Services int       `json:"services"`
-	Releases int       `json:"releases"`
-	Hash     string    `json:"hash,omitempty"` // as edges show it
-	Problems []finding `json:"problems"`
-	Warnings []finding `json:"warnings"`
+	Routes   int    `json:"routes"`
+	Services int    `json:"services"`
+	Releases int    `json:"releases"`
+	Hash     string `json:"hash,omitempty"` // as edges show it
+	// Rewrites are the routes that rewrite paths, each with a sample.
+	Rewrites []rewritten `json:"rewrites"`
+	Problems []finding   `json:"problems"`
+	Warnings []finding   `json:"warnings"`
+}
+
+// rewritten is a path that a route matches and what its upstream sees.
+type rewritten struct {
+	Route    string `json:"route"`
+	Path     string `json:"path"`
+	Upstream string `json:"upstream_path"`
 }
 
 // finding is a config.Problem.
@@ -76,11 +86,17 @@ func newValidation(report *config.Report, problems config.Problems) *validation 
 		Valid:    len(problems) == 0,
 		Files:    append([]string{}, report.Files...),
 		Edges:    append([]string{}, report.Processes...),
+		Rewrites: []rewritten{},
 		Problems: findings(problems), Warnings: findings(nil),
 	}
 	if d := report.Documents; d != nil {
 		v.Routes, v.Services, v.Releases = len(d.Routes), len(d.Services), len(d.Releases)
 		v.Hash, v.Warnings = d.Hash, findings(d.Warnings)
+		for n := range d.Routes {
+			if path, upstream, ok := d.Routes[n].SampleRewrite(); ok {
+				v.Rewrites = append(v.Rewrites, rewritten{d.Routes[n].ID, path, upstream})
+			}
+		}
 	}
 	return v
 }
@@ -101,6 +117,11 @@ func (v *validation) print(out io.Writer) error {
 	}
 	for _, w := range v.Warnings {
 		if _, err := fmt.Fprintln(out, "warning:", config.Problem(w)); err != nil {
+			return err
+		}
+	}
+	for _, r := range v.Rewrites {
+		if _, err := fmt.Fprintf(out, "route %s: %s is %s upstream\n", r.Route, r.Path, r.Upstream); err != nil {
 			return err
 		}
 	}

@@ -49,6 +49,32 @@ func TestValidate(t *testing.T) {
 	}
 }
 
+// TestValidateShowsUpstreamPaths: of each route that rewrites them, and warns
+// where the service itself serves under what is taken off.
+func TestValidateShowsUpstreamPaths(t *testing.T) {
+	dir := writeFiles(t, "routes.yaml", `- { id: plain, path: /plain, upstream: users }
+- { id: users, path: "/api/users/{id:[0-9]+}", upstream: users, rewrite: { strip_prefix: /api } }
+- { apiVersion: grayfed/v1, kind: Service, metadata: { name: users }, spec: { health_path: /api/health } }
+`)
+	got := grayfed(t, "validate", dir)
+	want := "warning: " + filepath.Join(dir, "routes.yaml") + `:2:74: [1].rewrite: found a rewrite that takes "/api" off, ` +
+		`which the health_path of service "users" carries ("/api/health"): /api/users/1 becomes /users/1, allowed paths as the service serves them
+route users: /api/users/1 is /users/1 upstream
+1 file valid: 0 edges, 2 routes, 1 service, 0 releases; 1 warning
+`
+	if got.code != 0 || got.stderr != "" || got.stdout != want {
+		t.Errorf("%+v, want\n%s", got, want)
+	}
+	var said struct{ Rewrites []rewritten }
+	got = grayfed(t, "validate", dir, "-o", "json")
+	if err := json.Unmarshal([]byte(got.stdout), &said); err != nil {
+		t.Fatal(err)
+	}
+	if len(said.Rewrites) != 1 || said.Rewrites[0] != (rewritten{"users", "/api/users/1", "/users/1"}) {
+		t.Errorf("%+v", said.Rewrites)
+	}
+}
+
 func TestValidateReportsEveryProblem(t *testing.T) {
 	dir := writeFiles(t, "routes.yaml", badDocuments, "edge.yaml", badSettings)
 	got := grayfed(t, "validate", filepath.Join(dir, "routes.yaml"), filepath.Join(dir, "edge.yaml"), filepath.Join(dir, "none.yaml"))

@@ -57,7 +57,8 @@ func goTypes() map[string]any {
 		"Services": api.Services{}, "Service": api.Service{}, "Selector": federation.Selector{},
 		"Instances": api.Instances{}, "Instance": api.Instance{}, "Health": api.Health{}, "Stamp": federation.Stamp{},
 		"Registration": api.Registration{}, "Releases": api.Releases{}, "Release": api.Release{}, "Canaries": api.Canaries{},
-		"Routes": api.Routes{}, "Route": api.Route{}, "Match": api.Match{}, "RateLimit": api.RateLimit{}, "Timeouts": api.Timeouts{},
+		"Routes": api.Routes{}, "Route": api.Route{}, "Match": api.Match{},
+		"Rewrite": api.Rewrite{}, "Replacement": api.Replacement{}, "HeaderChanges": api.HeaderChanges{}, "RateLimit": api.RateLimit{}, "Timeouts": api.Timeouts{},
 		"ExplainRequest": api.ExplainRequest{}, "Explanation": api.Explanation{}, "Step": api.Step{}, "Candidate": api.Candidate{},
 		"Event": api.Event{}, "Problem": api.Problem{}, "FieldError": federation.FieldError{},
 	}

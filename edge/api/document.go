@@ -49,11 +49,44 @@ type Route struct {
 	Tags     string `json:"tags"` // whose release tags count: any or trusted
 	Explain  bool   `json:"explain"`
 
+	// What is changed on the way; absent: nothing.
+	Rewrite         *Rewrite       `json:"rewrite,omitempty"`
+	RequestHeaders  *HeaderChanges `json:"request_headers,omitempty"`
+	ResponseHeaders *HeaderChanges `json:"response_headers,omitempty"`
+
 	RateLimit *RateLimit `json:"rate_limit,omitempty"`
 	Timeouts  Timeouts   `json:"timeouts"`
 	Retries   int        `json:"retries"`
 	File      string     `json:"file,omitempty"`
 	Line      int        `json:"line,omitempty"`
+}
+
+// Rewrite is how the upstream's path and host come about; at most one of
+// strip_prefix, replace_prefix and regex.
+type Rewrite struct {
+	StripPrefix   string       `json:"strip_prefix,omitempty"`
+	ReplacePrefix *Replacement `json:"replace_prefix,omitempty"`
+	Regex         *Replacement `json:"regex,omitempty"`
+	// Host is keep, upstream, or a fixed name.
+	Host string `json:"host"`
+	// SamplePath is one that the route matches, SampleUpstreamPath what
+	// becomes of it; absent when paths go on as they are.
+	SamplePath         string `json:"sample_path,omitempty"`
+	SampleUpstreamPath string `json:"sample_upstream_path,omitempty"`
+}
+
+// Replacement is what is replaced by what.
+type Replacement struct {
+	From string `json:"from"`
+	To   string `json:"to"`
+}
+
+// HeaderChanges are fields that are removed, set and added. Values may hold
+// variables: ${name}.
+type HeaderChanges struct {
+	Set    map[string]string `json:"set,omitempty"`
+	Add    map[string]string `json:"add,omitempty"`
+	Remove []string          `json:"remove,omitempty"`
 }
 
 // Match is a condition on a header or a query parameter: one of exact, regex

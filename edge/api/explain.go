@@ -36,6 +36,12 @@ type Explanation struct {
 	Route   string `json:"route,omitempty"`
 	Service string `json:"service,omitempty"`
 	Release string `json:"release,omitempty"`
+	// Path is the request's in its normal form, as routes match it.
+	// UpstreamPath and UpstreamHost are what the instance would see, rewritten
+	// where the route says so. All are empty where none would see it.
+	Path         string `json:"path,omitempty"`
+	UpstreamPath string `json:"upstream_path,omitempty"`
+	UpstreamHost string `json:"upstream_host,omitempty"`
 	// Subset, Rung and Zone are where the request would go.
 	Subset string `json:"subset,omitempty"`
 	Rung   string `json:"rung,omitempty"`

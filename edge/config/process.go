@@ -34,7 +34,11 @@ type Process struct {
 	// TrustedProxies are the peers whose X-Forwarded-* are extended instead
 	// of replaced, and who count as trusted for `tags: trusted`; default none.
 	TrustedProxies []netip.Prefix
-	Registration   Registration
+	// Forwarded has requests get a Forwarded field (RFC 7239) beside
+	// X-Forwarded-*; default off, as in Envoy and HAProxy: hardly any upstream
+	// reads it, and it is longer than all the others.
+	Forwarded    bool
+	Registration Registration
 	// ZoneOrder is the order in which zones of other regions are tried, after
 	// this zone and the other zones of this region; zones that it does not
 	// name come last, by name.

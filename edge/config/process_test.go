@@ -78,6 +78,7 @@ func TestEverySettingIsRead(t *testing.T) {
 		},
 		Documents:      in("documents"),
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("fd00::/8")},
+		Forwarded:      true,
 		Registration:   config.Registration{AllowedCIDRs: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, OrphanTTL: 12 * time.Hour},
 		ZoneOrder:      []string{"az2", "az3"},
 		Log:            config.Log{Level: "warn", Format: "text", AccessQueue: 1024},

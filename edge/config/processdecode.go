@@ -66,6 +66,7 @@ func decodeProcess(file string, root *yaml.Node, problems *Problems) *Process {
 	o.below("etcd", p.Etcd.decode)
 	o.below("gossip", p.Gossip.decode)
 	o.prefixes("trusted_proxies", &p.TrustedProxies)
+	o.flag("forwarded", &p.Forwarded)
 	o.below("registration", func(o *object) {
 		o.prefixes("allowed_cidrs", &p.Registration.AllowedCIDRs)
 		o.duration("orphan_ttl", &p.Registration.OrphanTTL, time.Minute, 30*day)
