@@ -137,7 +137,7 @@ func (call *call) queueBody(req *exchange.Request) bool {
 	l := call.l
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if int64(len(piece)) > min(call.sendWindow, l.sendWindow, int64(l.peer.frame), maxFrame) || call.err != nil {
+	if int64(len(piece)) > min(call.sendWindow, l.sendWindow, maxFrame) || call.err != nil {
 		return false
 	}
 	call.queue(piece, trailer == nil)

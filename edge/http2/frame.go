@@ -8,14 +8,16 @@ import (
 
 const (
 	frameHeaderLen = 9
-	// maxFrame is the largest payload that is accepted: the value that every
-	// peer may use (RFC 9113, section 4.2). Larger frames save nothing here
-	// and would make each connection's buffer larger.
+	// maxFrame is the largest payload that is accepted and sent: the value
+	// that every peer may use (RFC 9113, section 4.2). Larger frames save
+	// nothing here and would make each connection's buffer larger.
 	maxFrame = 16 << 10
 	// defaultWindow is the flow control window before any SETTINGS.
 	defaultWindow = 65535
 	maxWindow     = 1<<31 - 1
-	maxStreamID   = 1<<31 - 1
+	// tableSize is that of HPACK's dynamic table before any SETTINGS.
+	tableSize   = 4096
+	maxStreamID = 1<<31 - 1
 )
 
 const preface = http2.ClientPreface
@@ -43,8 +45,8 @@ func appendFrameHeader(out []byte, length int, kind http2.FrameType, flags http2
 		byte(stream>>24), byte(stream>>16), byte(stream>>8), byte(stream))
 }
 
-// appendHeaderBlock writes an encoded header block as HEADERS and, where the
-// peer's frames are too small for it, CONTINUATION.
+// appendHeaderBlock writes an encoded header block as HEADERS and, if it is
+// larger than a frame may be, CONTINUATION.
 func appendHeaderBlock(out, block []byte, stream uint32, end bool, largest int) []byte {
 	kind, flags := http2.FrameHeaders, http2.Flags(0)
 	if end {

@@ -114,15 +114,16 @@ type opening struct {
 // peerSettings are what the peer allows.
 type peerSettings struct {
 	window  int64 // of a new stream
-	frame   int
 	streams uint32
-	connect bool // extended CONNECT: RFC 8441
+	table   uint32 // of the decoder
+	shrunk  bool   // the table is smaller than it was, which the next header section must take note of
+	connect bool   // extended CONNECT: RFC 8441
 }
 
 func (l *link) init(nc net.Conn, eng *Engine, side side, opts *linkOptions) {
 	l.nc, l.eng, l.side, l.opts = nc, eng, side, opts
 	l.block.maxSize, l.block.maxCount, l.block.trims = opts.headerBytes, opts.fields, opts.client
-	l.dec = hpack.NewDecoder(4096, l.block.emit)
+	l.dec = hpack.NewDecoder(tableSize, l.block.emit)
 	// A block may be twice as large as what is answered with 431; beyond that
 	// it ends the connection.
 	l.dec.SetMaxStringLength(2 * opts.headerBytes)
@@ -130,7 +131,7 @@ func (l *link) init(nc net.Conn, eng *Engine, side side, opts *linkOptions) {
 	l.flushed = sync.NewCond(&l.mu)
 	l.streams = make(map[uint32]*stream)
 	l.sendWindow, l.recvWindow = defaultWindow, int64(opts.connWindow)
-	l.peer = peerSettings{window: defaultWindow, frame: maxFrame, streams: 100}
+	l.peer = peerSettings{window: defaultWindow, streams: 100, table: tableSize}
 	l.budget.tokens = budgetMost
 	now := eng.now.Load()
 	l.heard.Store(now)
@@ -366,37 +367,4 @@ func (l *link) sweepLink(now int64) bool {
 		l.wakeReader()
 	}
 	return l.err == nil
-}
-
-// closedRing remembers the streams that were closed last, because what a
-// frame on one of them means depends on how it was closed.
-type closedRing struct {
-	ids [64]uint32
-	how [64]closedHow
-	n   int
-}
-
-// closedHow is how a stream was closed.
-type closedHow uint8
-
-const (
-	closedLong   closedHow = iota // too long ago to tell, or never open
-	closedBoth                    // both sides have ended it
-	closedByPeer                  // the peer has reset it
-	closedByUs                    // we have: frames may still be on their way
-)
-
-func (r *closedRing) add(id uint32, how closedHow) {
-	i := r.n % len(r.ids)
-	r.ids[i], r.how[i] = id, how
-	r.n++
-}
-
-func (r *closedRing) find(id uint32) closedHow {
-	for i, known := range r.ids {
-		if known == id {
-			return r.how[i]
-		}
-	}
-	return closedLong
 }

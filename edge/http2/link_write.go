@@ -31,6 +31,17 @@ func (l *link) put(out []byte) {
 	l.out = out
 }
 
+// appendHeader is the queue with a header section behind it. Where the peer
+// has made its table smaller, the section begins with the word that ours is
+// empty: RFC 7541, section 4.2. mu is held.
+func (l *link) appendHeader(encoded []byte, id uint32, end bool) []byte {
+	if l.peer.shrunk {
+		l.peer.shrunk = false
+		encoded = append([]byte{0x20}, encoded...)
+	}
+	return appendHeaderBlock(l.room(), encoded, id, end, maxFrame)
+}
+
 // answer queues a frame that the peer has caused; flood says that it does not
 // read them. mu is held.
 func (l *link) answer(out []byte) *fault {

@@ -102,6 +102,7 @@ type event struct {
 	last   uint32        // of a GOAWAY
 	more   int           // of a WINDOW_UPDATE
 	fields map[string]string
+	block  []byte
 	data   string
 	end    bool
 	ack    bool
@@ -125,7 +126,7 @@ func (r *raw) next() event {
 	case *http2.HeadersFrame:
 		fields, err := r.dec.DecodeFull(frame.HeaderBlockFragment())
 		r.check(err)
-		e.fields = make(map[string]string)
+		e.fields, e.block = make(map[string]string), append([]byte(nil), frame.HeaderBlockFragment()...)
 		for _, field := range fields {
 			e.fields[field.Name] = field.Value
 		}

@@ -219,7 +219,7 @@ func (c *serverConn) refuseRequest(id uint32, end bool, reason Reason) *fault {
 	if status == http.StatusMethodNotAllowed {
 		block = appendField(block, "allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
 	}
-	out := appendHeaderBlock(c.room(), block, id, !fits, min(c.peer.frame, maxFrame))
+	out := c.appendHeader(block, id, !fits)
 	if fits {
 		c.sendWindow -= int64(len(problem))
 		out = appendFrameHeader(out, len(problem), http2.FrameData, http2.FlagDataEndStream, id)

@@ -41,6 +41,9 @@ func (l *link) setting(s http2.Setting) *fault {
 		if s.Val > 1 || (s.Val == 1 && l.opts.client) {
 			return faultFrame
 		}
+	case http2.SettingHeaderTableSize:
+		l.peer.shrunk = l.peer.shrunk || s.Val < l.peer.table
+		l.peer.table = s.Val
 	case http2.SettingMaxConcurrentStreams:
 		l.peer.streams = s.Val
 	case http2.SettingInitialWindowSize:
@@ -59,13 +62,12 @@ func (l *link) setting(s http2.Setting) *fault {
 		if s.Val < 16<<10 || s.Val > 1<<24-1 {
 			return faultFrame
 		}
-		l.peer.frame = int(s.Val)
 	case http2.SettingEnableConnectProtocol:
 		if s.Val > 1 || (s.Val == 0 && l.peer.connect) {
 			return faultFrame
 		}
 		l.peer.connect = s.Val == 1
-	default: // the tables' sizes do not matter to an encoder that keeps none
+	default:
 	}
 	return nil
 }

@@ -5,11 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
-	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/net/http2"
 
@@ -117,6 +113,19 @@ func TestResponses(t *testing.T) {
 	}
 	if got := ask("GET", "/gateway"); !got.reset || got.code != http2.ErrCodeCancel {
 		t.Errorf("given up by the gateway: %+v, want a reset with CANCEL", got)
+	}
+}
+
+// TestSmallerTable has a client whose decoder keeps no table, and which has to
+// be told that nothing is kept.
+func TestSmallerTable(t *testing.T) {
+	r := newRig(t, Options{Handler: newReuse()})
+	client := dialRaw(t, r.address, http2.Setting{ID: http2.SettingHeaderTableSize, Val: 0})
+	for id, first := range []byte{0x20, 0x88} {
+		client.headers(uint32(2*id+1), true, get()...)
+		if e := client.await(http2.FrameHeaders); e.block[0] != first {
+			t.Errorf("header section %d begins with %#x, want %#x", id, e.block[0], first)
+		}
 	}
 }
 
@@ -332,90 +341,4 @@ func TestUnreadBodiesReturnTheirWindow(t *testing.T) {
 	if got := client.response(id); got.status != "200" {
 		t.Errorf("got %+v", got)
 	}
-}
-
-func TestTimeouts(t *testing.T) {
-	ends := make(chan error, 1)
-	r := newRig(t, Options{
-		Handler: handler{
-			serve: func(x *exchange.Exchange) {
-				if x.Request.Method == http.MethodPost {
-					_, err := readAll(x.Request.Body)
-					answer(x, exchange.AsError(err).Status, "")
-					return
-				}
-				answer(x, 200, strings.Repeat("x", 100_000))
-			},
-			done: func(_ *exchange.Exchange, err error) { ends <- err },
-		},
-		HeadTimeout: 100 * time.Millisecond, BodyTimeout: 100 * time.Millisecond,
-		WriteTimeout: 100 * time.Millisecond, IdleTimeout: 300 * time.Millisecond,
-	})
-	t.Run("preface", func(t *testing.T) {
-		before := r.server.Stats().Refused[ReasonHeadTimeout]
-		nc, err := net.Dial("tcp", r.address)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = io.WriteString(nc, http2.ClientPreface[:10])
-		half := newRaw(t, nc)
-		half.check(err)
-		if e := goAway(half); e.kind != 0 {
-			t.Errorf("got %+v", e)
-		}
-		if r.server.Stats().Refused[ReasonHeadTimeout] != before+1 {
-			t.Error("it was not counted")
-		}
-	})
-	t.Run("header section", func(t *testing.T) {
-		client := dialRaw(t, r.address)
-		client.check(client.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: client.encode(get()...)}))
-		for e := client.next(); !e.closed; e = client.next() {
-			if e.kind == http2.FrameHeaders {
-				t.Errorf("got %+v", e)
-			}
-		}
-	})
-	t.Run("body", func(t *testing.T) {
-		client := dialRaw(t, r.address)
-		client.headers(1, false, post()...)
-		if got := client.response(1); got.status != "408" {
-			t.Errorf("got %+v", got)
-		}
-		if err := <-ends; err != nil {
-			t.Errorf("ended with %v", err)
-		}
-	})
-	t.Run("shut window", func(t *testing.T) {
-		client := dialRaw(t, r.address)
-		client.headers(1, true, get()...) // 100,000 bytes do not fit the window
-		if got := client.response(1); !got.reset || got.code != http2.ErrCodeCancel || len(got.body) != 65535 {
-			t.Errorf("got %d bytes, reset %v with %v", len(got.body), got.reset, got.code)
-		}
-		if failure := exchange.AsError(<-ends); failure == nil || !failure.Timeout || failure.Fault != exchange.FaultClient || failure.Phase != exchange.PhaseRespond {
-			t.Errorf("ended with %v", failure)
-		}
-	})
-	t.Run("tiny window", func(t *testing.T) {
-		client := dialRaw(t, r.address, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1})
-		client.headers(1, true, get()...)
-		var e event
-		for e = client.next(); e.kind != http2.FrameRSTStream && !e.closed; e = client.next() {
-			if e.kind == http2.FrameData {
-				client.check(client.framer.WriteWindowUpdate(1, 1))
-			}
-		}
-		if e.code != http2.ErrCodeCancel && !e.closed {
-			t.Errorf("got %+v", e)
-		}
-		if failure := exchange.AsError(<-ends); failure == nil || failure.Fault != exchange.FaultClient {
-			t.Errorf("ended with %v", failure)
-		}
-	})
-	t.Run("idle", func(t *testing.T) {
-		client := dialRaw(t, r.address)
-		if e := goAway(client); e.kind != http2.FrameGoAway || e.code != http2.ErrCodeNo {
-			t.Errorf("got %+v", e)
-		}
-	})
 }
