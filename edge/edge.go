@@ -89,7 +89,7 @@ func New(ctx context.Context, opts Options) (_ *Edge, err error) {
 	if e.clock, err = federation.OpenClock(p.ID, filepath.Join(p.DataDir, "clock")); err != nil {
 		return nil, err
 	}
-	incarnation, err := nextIncarnation(p.DataDir, time.Now())
+	incarnation, lives, err := nextIncarnation(p.DataDir, time.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +129,7 @@ func New(ctx context.Context, opts Options) (_ *Edge, err error) {
 	if e.upstreams, err = dns.New(e.dnsOptions(reg)); err != nil {
 		return nil, err
 	}
-	if err := e.newRegistry(reg); err != nil {
+	if err := e.newRegistry(lives, reg); err != nil {
 		return nil, err
 	}
 	if err := e.newGossip(reg); err != nil {
@@ -275,7 +275,7 @@ func (e *Edge) healthOptions(reg prometheus.Registerer) health.Options {
 	}
 }
 
-func (e *Edge) newRegistry(reg prometheus.Registerer) error {
+func (e *Edge) newRegistry(lives []uint64, reg prometheus.Registerer) error {
 	c := e.process.Etcd
 	password, err := firstLine(c.PasswordFile)
 	if err != nil {
@@ -290,7 +290,7 @@ func (e *Edge) newRegistry(reg prometheus.Registerer) error {
 	}
 	e.opened.push("etcd client", client.Close)
 	e.registry, err = registry.New(registry.Options{
-		Client: client, Prefix: c.Prefix, Self: e.self, Clock: e.clock,
+		Client: client, Prefix: c.Prefix, Self: e.self, Lives: lives, Clock: e.clock,
 		Sink: e.catalog, Edges: e.peers, Log: e.log, Registerer: reg,
 		Probe:     func(ctx context.Context, i *federation.Instance) bool { return e.monitor.Probe(ctx, i) == nil },
 		OnEvent:   e.instanceEvent,

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -236,15 +237,24 @@ func TestNewGivesBackWhatItTook(t *testing.T) {
 
 func TestIncarnationsGrow(t *testing.T) {
 	dir := t.TempDir()
-	first, err := nextIncarnation(dir, time.UnixMilli(5000))
-	if err != nil || first != 5000 {
-		t.Fatalf("first life is %d, %v", first, err)
+	first, earlier, err := nextIncarnation(dir, time.UnixMilli(5000))
+	if err != nil || first != 5000 || len(earlier) != 0 {
+		t.Fatalf("first life is %d after %v, %v", first, earlier, err)
 	}
-	if next, err := nextIncarnation(dir, time.UnixMilli(4000)); err != nil || next != 5001 {
-		t.Errorf("after the clock was set back: %d, %v", next, err)
+	next, earlier, err := nextIncarnation(dir, time.UnixMilli(4000))
+	if err != nil || next != 5001 || !slices.Equal(earlier, []uint64{5000}) {
+		t.Errorf("after the clock was set back: %d after %v, %v", next, earlier, err)
 	}
-	writeFile(t, dir+"/incarnation", "50x\n")
-	if _, err := nextIncarnation(dir, time.UnixMilli(6000)); err == nil {
-		t.Error("a broken file was taken for nothing")
+	for n := range 2 * keptLives {
+		next, earlier, err = nextIncarnation(dir, time.UnixMilli(int64(6000+n)))
+	}
+	if err != nil || next != 6000+2*keptLives-1 || len(earlier) != keptLives || earlier[0] != next-1 || earlier[keptLives-1] != next-keptLives {
+		t.Errorf("after many lives: %d after %v, %v", next, earlier, err)
+	}
+	for _, broken := range []string{"50x\n", "5000\n\n"} {
+		writeFile(t, dir+"/incarnation", broken)
+		if _, _, err := nextIncarnation(dir, time.UnixMilli(6000)); err == nil {
+			t.Errorf("the broken file %q was taken for nothing", broken)
+		}
 	}
 }

@@ -34,30 +34,38 @@ func lockDataDir(dir string) (*os.File, error) {
 	return lock, nil
 }
 
+// keptLives is how many earlier lives of an edge are remembered: one that dies
+// before it is registered leaves the registration of the one before it.
+const keptLives = 8
+
 // nextIncarnation is the number of this life of the edge, higher than that of
 // every life before: the time in milliseconds, or one more than last time where
-// the clock was set back.
-func nextIncarnation(dir string, now time.Time) (uint64, error) {
+// the clock was set back. earlier are the latest lives in this folder; whoever
+// holds its lock knows that they have ended.
+func nextIncarnation(dir string, now time.Time) (next uint64, earlier []uint64, err error) {
 	path := filepath.Join(dir, "incarnation")
-	next := uint64(max(now.UnixMilli(), 1))
 	data, err := os.ReadFile(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
-		return 0, fmt.Errorf("read incarnation: %w", err)
-	default:
-		last, err := strconv.ParseUint(strings.TrimSpace(string(data)), 10, 63)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, nil, fmt.Errorf("read incarnation: %w", err)
+	}
+	next = uint64(max(now.UnixMilli(), 1))
+	for line := range strings.Lines(string(data)) {
+		life, err := strconv.ParseUint(strings.TrimSpace(line), 10, 63)
 		if err != nil {
-			return 0, fmt.Errorf("incarnation in %s: %w", path, err)
+			return 0, nil, fmt.Errorf("incarnation in %s: %w", path, err)
 		}
-		next = max(next, last+1)
+		earlier = append(earlier, life)
+		next = max(next, life+1)
 	}
-	// Written in place: a torn number is refused above, and a lost one is made
-	// up for by the clock.
-	if err := os.WriteFile(path, []byte(strconv.FormatUint(next, 10)+"\n"), 0o640); err != nil {
-		return 0, fmt.Errorf("write incarnation: %w", err)
+	var text strings.Builder
+	for _, life := range append([]uint64{next}, earlier[:min(len(earlier), keptLives-1)]...) {
+		fmt.Fprintln(&text, life)
 	}
-	return next, nil
+	// Written in place: what a crash tears off is made up for by the clock.
+	if err := os.WriteFile(path, []byte(text.String()), 0o640); err != nil {
+		return 0, nil, fmt.Errorf("write incarnation: %w", err)
+	}
+	return next, earlier, nil
 }
 
 // reachableAt is where other edges and people reach this edge's data listener

@@ -219,7 +219,7 @@ func TestDuplicateEdgeIsRefused(t *testing.T) {
 	r := newRig(t)
 	first := r.start("a", "az1", "east", mortal)
 	first.put(instance("u1", "az1"))
-	second := r.node("a", "az2", "east")
+	second := r.node("a", "az2", "east", func(o *Options) { o.Lives = []uint64{o.Self.Incarnation - 1e6} })
 	second.run()
 	<-second.done
 	if !errors.Is(second.err, ErrDuplicateEdge) {
@@ -246,6 +246,27 @@ func TestRestartedEdgeTakesItsInstancesOn(t *testing.T) {
 	if err := again.Heartbeat(context.Background(), key("u1")); err != nil {
 		t.Errorf("heartbeat: %v", err)
 	}
+	if e := b.events.of("u1"); len(e) != 1 {
+		t.Errorf("the restart showed as %+v", e)
+	}
+}
+
+// An edge that knows that its earlier life has ended does not wait for the lease
+// of that one: this one would outlast the test.
+func TestRestartedEdgeReplacesTheLeaseOfItsEarlierLife(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	a := r.start("a", "az1", "east", func(o *Options) { o.Timing.EdgeLease = 10 * time.Minute })
+	b := r.start("b", "az1", "east")
+	a.put(instance("u1", "az1"))
+	r.agree(b)
+	a.kill()
+	life := a.opts.Self.Incarnation
+	again := r.start("a", "az1", "east", func(o *Options) { o.Lives = []uint64{life - 1, life} })
+	if s := again.Status(); s.Owned != 1 {
+		t.Errorf("status %+v", s)
+	}
+	eventually(t, "its new life is known", func() bool { e := b.edge("a"); return e != nil && e.Incarnation > life })
 	if e := b.events.of("u1"); len(e) != 1 {
 		t.Errorf("the restart showed as %+v", e)
 	}

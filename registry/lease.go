@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -82,9 +83,10 @@ func (r *Registry) holdEdge(ctx context.Context) error {
 }
 
 // claimEdge puts this edge's key on a new lease. A key that is there already
-// belongs to an earlier lease of this process, which it replaces; or to a
-// process that died and whose lease is running out, which it waits for; or to a
-// living edge, which shows by renewals.
+// belongs to an earlier lease of this process or of one before it that is known
+// to have ended, which it replaces; or to a process that died elsewhere and
+// whose lease is running out, which it waits for; or to a living edge, which
+// shows by renewals.
 func (r *Registry) claimEdge(ctx context.Context) (clientv3.LeaseID, error) {
 	value, err := encodeEdge(r.opts.Self)
 	if err != nil {
@@ -151,8 +153,10 @@ func (r *Registry) tryClaim(ctx context.Context, name, value string, lease clien
 		return errClaimed // gone between the two: try again
 	}
 	held, err := decodeEdge(r.self, kvs[0].Value)
-	if err != nil || held.Incarnation == r.opts.Self.Incarnation || kvs[0].Lease == 0 {
-		// Our own from before an outage, or a value that no edge can live by.
+	ours := held.Incarnation == r.opts.Self.Incarnation || slices.Contains(r.opts.Lives, held.Incarnation)
+	if err != nil || ours || kvs[0].Lease == 0 {
+		// Our own from before an outage or a restart, or a value that no edge
+		// can live by.
 		resp, err := r.client.Txn(ctx).
 			If(clientv3.Compare(clientv3.ModRevision(name), "=", kvs[0].ModRevision)).
 			Then(put).

@@ -44,7 +44,10 @@ type Options struct {
 	// etcd differ in it.
 	Prefix string
 	// Self is this edge: id, locality, incarnation and addresses.
-	Self  federation.Edge
+	Self federation.Edge
+	// Lives are incarnations of earlier processes of this edge that are known
+	// to have ended: their lease is replaced at once, not waited for.
+	Lives []uint64
 	Clock *federation.Clock
 	Sink  Sink
 	Edges EdgeSink // optional
