@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -450,4 +451,54 @@ func TestGRPCBreaker(t *testing.T) {
 			t.Errorf("%v: open %v", code, open)
 		}
 	}
+}
+
+// A stream at an endpoint that drains is ended with a status when its time is
+// over.
+func TestGRPCStreamsAreDrained(t *testing.T) {
+	r := newGRPCRig(t)
+	r.gateway.opts.DrainTimeout = 10 * time.Second
+	r.configure(usersConfig(federation.Strict))
+	service := &grpcService{both: func(both grpc.BidiStreamingServer[grpc_testing.StreamingOutputCallRequest, grpc_testing.StreamingOutputCallResponse]) error {
+		_ = both.Send(&grpc_testing.StreamingOutputCallResponse{})
+		<-both.Context().Done()
+		return both.Context().Err()
+	}}
+	i := instance("a", "az1", "v1", service.serve(t))
+	r.register(i)
+	both, err := r.client.FullDuplexCall(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := both.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	left := *i
+	left.Draining = true
+	r.put(&left)
+	r.follow()
+	now := time.Now()
+	r.gateway.Refresh(now.Add(9 * time.Second))
+	if n := r.endpoint("a").InFlight(); n != 1 {
+		t.Errorf("%d in flight before its time is over", n)
+	}
+	r.gateway.Refresh(now.Add(time.Minute))
+	if _, err := both.Recv(); status.Code(err) == codes.OK {
+		t.Errorf("it goes on, or ended well: %v", err)
+	}
+	r.settled()
+}
+
+// FuzzGRPCTimeout: what is taken is what the grammar allows.
+func FuzzGRPCTimeout(f *testing.F) {
+	for _, seed := range []string{"1S", "99999999n", "0H", "1s", "", "-1m"} {
+		f.Add(seed)
+	}
+	grammar := regexp.MustCompile(`^[0-9]{1,8}[HMSmun]$`)
+	f.Fuzz(func(t *testing.T, text string) {
+		d, ok := parseGRPCTimeout(text)
+		if ok != grammar.MatchString(text) || ok && (d < 1 || d > maxGRPCTimeout) {
+			t.Errorf("%q: %v, %v", text, d, ok)
+		}
+	})
 }

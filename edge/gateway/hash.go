@@ -51,8 +51,8 @@ func cookie(header *exchange.Fields, name string) string {
 			continue
 		}
 		for pair := range strings.SplitSeq(field.Value, ";") {
-			if found, value, ok := strings.Cut(strings.TrimLeft(pair, " \t"), "="); ok && found == name {
-				return value
+			if found, value, ok := strings.Cut(pair, "="); ok && strings.Trim(found, " \t") == name {
+				return strings.TrimRight(value, " \t")
 			}
 		}
 	}

@@ -131,3 +131,22 @@ func TestHashSharesFollowWeights(t *testing.T) {
 		t.Errorf("a share is off by %.2f%% after corrections, by %.2f%% before", 100*last, 100*first)
 	}
 }
+
+// FuzzCookie: a cookie that net/http finds is found with the same value, unless
+// it is quoted or not well formed there.
+func FuzzCookie(f *testing.F) {
+	for _, seed := range []string{"a=b; session=x; c=d", "session=1", "session", " session =2", "session=a=b", ";;=;session=;"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		var header exchange.Fields
+		header.Append(exchange.Field{Name: "cookie", Value: text, ID: exchange.FieldCookie})
+		got := cookie(&header, "session")
+		for _, c := range (&http.Request{Header: http.Header{"Cookie": {text}}}).CookiesNamed("session") {
+			if c.Value != "" && !c.Quoted && got == "" {
+				t.Errorf("%q: got nothing, net/http has %q", text, c.Value)
+			}
+			return
+		}
+	})
+}

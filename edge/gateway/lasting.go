@@ -34,10 +34,9 @@ func (g *Gateway) setGone(e *endpoint) {
 	g.leaving[e] = l
 }
 
-// endLasting ends the tunnels and streams at endpoints that have been leaving
-// for longer than the drain timeout; requests are bounded by themselves. Held
-// under mu.
-func (g *Gateway) endLasting(now time.Time) {
+// overstayed are the endpoints that have been leaving for longer than the drain
+// timeout and have something in flight. Held under mu.
+func (g *Gateway) overstayed(now time.Time) map[*endpoint]bool {
 	var over map[*endpoint]bool
 	for e, l := range g.leaving {
 		switch {
@@ -52,10 +51,16 @@ func (g *Gateway) endLasting(now time.Time) {
 			over[e] = true
 		}
 	}
-	if over == nil {
+	return over
+}
+
+// endLasting ends the tunnels and streams at endpoints; requests are bounded by
+// themselves.
+func (g *Gateway) endLasting(at map[*endpoint]bool) {
+	if at == nil {
 		return
 	}
-	if ended := g.waiting.end(over); ended > 0 {
+	if ended := g.waiting.end(at); ended > 0 {
 		g.metrics.drained.Add(float64(ended))
 		g.opts.Log.Info("tunnels and streams ended: their endpoints drain", "ended", ended)
 	}

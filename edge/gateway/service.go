@@ -164,8 +164,9 @@ func (g *Gateway) Refresh(now time.Time) {
 			s.stirred()
 		}
 	}
-	g.endLasting(now)
+	over := g.overstayed(now)
 	g.mu.Unlock()
+	g.endLasting(over)
 	if g.opts.PublishLoad == nil {
 		return
 	}
