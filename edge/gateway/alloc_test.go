@@ -10,6 +10,7 @@ import (
 	"github.com/grayfed/grayfed/edge/breaker"
 	"github.com/grayfed/grayfed/edge/exchange"
 	"github.com/grayfed/grayfed/edge/ratelimit"
+	"github.com/grayfed/grayfed/edge/rewrite"
 	"github.com/grayfed/grayfed/edge/route"
 	"github.com/grayfed/grayfed/federation"
 )
@@ -124,6 +125,27 @@ func TestServeAllocatesNothing(t *testing.T) {
 		{name: "trusted proxy", change: func(_ *Config, o *Options) {
 			o.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
 		}, spoil: func(x *exchange.Exchange) { x.Request.Header.Add("X-Forwarded-For", "198.51.100.1, 192.0.2.9") }},
+		{name: "lookalikes", spoil: func(x *exchange.Exchange) {
+			x.Request.Header.Add("x_real_ip", "10.0.0.9")
+			x.Request.Header.Add("X.Forwarded.For", "10.0.0.9")
+		}},
+		{name: "forwarded", change: func(_ *Config, o *Options) {
+			o.Forwarded, o.Edge = true, "edge-1"
+			o.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+		}, spoil: func(x *exchange.Exchange) {
+			x.Request.Header.Add("X-Forwarded-For", "198.51.100.1, 2001:db8::9")
+			x.Request.Header.Add("X-Forwarded-Port", "443")
+		}},
+		{name: "rewrites", change: func(c *Config, o *Options) {
+			o.Edge = "edge-1"
+			c.Routes[0].Rewrite = rewrite.Rule{
+				Path: rewrite.Path{ReplacePrefix: &rewrite.Replacement{From: "/api", To: "/internal"}}, Host: rewrite.HostUpstream,
+				Request: rewrite.Headers{
+					Set: []rewrite.Header{{Name: "X-Seen-By", Value: "${edge} for ${client_ip}"}}, Remove: []string{"User-Agent"},
+				},
+				Response: rewrite.Headers{Add: []rewrite.Header{{Name: "X-Served-By", Value: "${instance}"}}},
+			}
+		}},
 		{name: "header matcher", change: func(c *Config, _ *Options) {
 			c.Routes[0].Headers = []route.Match{{Name: "Accept", Exact: "*/*"}}
 		}},
