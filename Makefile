@@ -54,10 +54,10 @@ bench: ## Run the micro benchmarks (BENCH=name narrows)
 	go test -run '^$$' -bench '$(BENCH)' -benchmem $(PACKAGES)
 
 .PHONY: peerbench
-peerbench: build ## Measure beside nginx, haproxy and caddy (PEERBENCH_FLAGS='-rounds 3')
+peerbench: build ## Measure beside nginx, haproxy, caddy and net/http (PEERBENCH_FLAGS='-rounds 3')
 	cmd/peerbench/install.sh
 	go build -trimpath -o bin/peerbench ./cmd/peerbench
-	@set -e; for mode in load routes idle; do bin/peerbench -mode $$mode $(PEERBENCH_FLAGS); done
+	@set -e; for mode in load tls h2 routes idle; do bin/peerbench -mode $$mode $(PEERBENCH_FLAGS); done
 
 .PHONY: fedbench
 fedbench: build ## Measure the federation: registration, a zone's death, 100,000 instances

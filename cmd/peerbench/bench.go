@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -16,6 +17,9 @@ import (
 const (
 	modeLoad      = "load"
 	modeIdle      = "idle"
+	modeTLS       = "tls"
+	modeH2        = "h2"
+	modeH2C       = "h2c"
 	modeRoutes    = "routes"
 	modeRegister  = "register"
 	modeKill      = "kill"
@@ -23,7 +27,17 @@ const (
 )
 
 func modes() []string {
-	return []string{modeLoad, modeRoutes, modeIdle, modeRegister, modeKill, modeInstances}
+	return []string{modeLoad, modeTLS, modeH2, modeH2C, modeRoutes, modeIdle, modeRegister, modeKill, modeInstances}
+}
+
+// speaks is the protocol of a mode's load.
+func (s settings) speaks() protocol {
+	return map[string]protocol{modeTLS: {TLS: true}, modeH2: {TLS: true, HTTP2: true}, modeH2C: {HTTP2: true}}[s.Mode]
+}
+
+// comparesPeers: the mode measures all proxies under load.
+func comparesPeers(mode string) bool {
+	return slices.Contains([]string{modeLoad, modeTLS, modeH2, modeH2C}, mode)
 }
 
 // openFilesWanted covers the idle mode on either side of a connection.
@@ -39,6 +53,7 @@ type bench struct {
 	settle    time.Duration // before memory is read, see idleSettle
 	stable    *backend
 	canary    *backend
+	cert      certificate
 }
 
 // newBench checks what the run needs; it starts nothing.
@@ -72,11 +87,14 @@ func newBench(s settings, progress io.Writer) (*bench, error) {
 func neededPrograms(s settings) []string {
 	var list []string
 	for _, peer := range peersOf(s.Mode) {
-		if peer != peerDirect && s.wants(peer) {
+		if peer != peerDirect && peer != peerStock && s.wants(peer) {
 			list = append(list, peer)
 		}
 	}
-	if s.Mode == modeLoad || s.Mode == modeRoutes {
+	switch {
+	case s.speaks().HTTP2:
+		list = append(list, "h2load")
+	case comparesPeers(s.Mode) || s.Mode == modeRoutes:
 		list = append(list, "wrk")
 	}
 	return list
@@ -84,10 +102,10 @@ func neededPrograms(s settings) []string {
 
 // peersOf lists what takes part in a mode, in the order of the rows.
 func peersOf(mode string) []string {
-	switch mode {
-	case modeIdle:
+	switch {
+	case mode == modeIdle:
 		return []string{peerNginx, peerGrayfed}
-	case modeLoad:
+	case comparesPeers(mode):
 		return peerNames()
 	default:
 		return []string{peerGrayfed}
@@ -120,6 +138,9 @@ func (b *bench) run(ctx context.Context) (*report, error) {
 	var err error
 	if b.dir, err = os.MkdirTemp("", "peerbench-"); err != nil {
 		return nil, fmt.Errorf("make a folder: %w", err)
+	}
+	if b.cert, err = newCertificate(b.dir); err != nil {
+		return nil, err
 	}
 	if b.stable, err = startOrigin(b.dir, stableRelease); err != nil {
 		return nil, err
@@ -186,7 +207,7 @@ type contestant struct {
 func (b *bench) contest(ctx context.Context, r *report, contestants []contestant, connections int) error {
 	rows := make([]*row, len(contestants))
 	for i, c := range contestants {
-		rows[i] = &row{Name: c.name, Connections: connections, baseline: c.baseline}
+		rows[i] = &row{Name: c.name, Protocol: b.settings.speaks().String(), Connections: connections, baseline: c.baseline}
 	}
 	for round := range b.settings.Rounds {
 		for i, c := range contestants {
@@ -217,28 +238,38 @@ func (b *bench) contest(ctx context.Context, r *report, contestants []contestant
 	return nil
 }
 
-// compare is the mode load.
+// compare measures all proxies side by side, on the protocol of the mode.
 func (b *bench) compare(ctx context.Context, r *report) error {
 	script := filepath.Join(b.dir, "mixed.lua")
 	if err := renderTo(script, "mixed.lua.tmpl", loadScript{Host: loadHost, PathPrefix: pathPrefix, TagHeader: tagHeader, Tag: canaryRelease}); err != nil {
 		return err
 	}
+	speaks := b.settings.speaks()
 	nginx := func(log bool) func(context.Context) (*proxy, error) {
-		return func(ctx context.Context) (*proxy, error) { return b.startNginx(ctx, log) }
+		return func(ctx context.Context) (*proxy, error) { return b.startNginx(ctx, speaks, log) }
 	}
 	grayfed := func(log bool) func(context.Context) (*proxy, error) {
-		return func(ctx context.Context) (*proxy, error) { return b.startGrayfed(ctx, log, plainRoutes()) }
+		return func(ctx context.Context) (*proxy, error) { return b.startGrayfed(ctx, speaks, log, plainRoutes()) }
+	}
+	with := func(start func(context.Context, protocol) (*proxy, error)) func(context.Context) (*proxy, error) {
+		return func(ctx context.Context) (*proxy, error) { return start(ctx, speaks) }
 	}
 	all := []contestant{
 		{name: "direct", peer: peerDirect},
 		{name: "nginx", peer: peerNginx, baseline: "nginx", start: nginx(false)},
-		{name: "nginx +log", peer: peerNginx, baseline: "nginx +log", start: nginx(true)},
-		{name: "haproxy", peer: peerHAProxy, baseline: "nginx", start: b.startHAProxy},
-		{name: "caddy", peer: peerCaddy, baseline: "nginx", start: b.startCaddy},
+		{name: "nginx" + withLog, peer: peerNginx, baseline: "nginx" + withLog, start: nginx(true)},
+		{name: "haproxy", peer: peerHAProxy, baseline: "nginx", start: with(b.startHAProxy)},
+		{name: "caddy", peer: peerCaddy, baseline: "nginx", start: with(b.startCaddy)},
+		{name: peerStock, peer: peerStock, baseline: "nginx", start: with(b.startStock)},
 		{name: "grayfed", peer: peerGrayfed, baseline: "nginx", start: grayfed(false)},
-		{name: "grayfed +log", peer: peerGrayfed, baseline: "nginx +log", start: grayfed(true)},
+		{name: "grayfed" + withLog, peer: peerGrayfed, baseline: "nginx" + withLog, start: grayfed(true)},
 	}
-	all = slices.DeleteFunc(all, func(c contestant) bool { return !b.settings.wants(c.peer) })
+	all = slices.DeleteFunc(all, func(c contestant) bool {
+		// The origins speak h1 alone, and what a log costs does not depend on
+		// the protocol.
+		plainOnly := c.peer == peerDirect || strings.HasSuffix(c.name, withLog)
+		return !b.settings.wants(c.peer) || plainOnly && speaks != protocol{}
+	})
 	for i := range all {
 		all[i].script, all[i].sample = script, pathPrefix+"42"
 	}
@@ -250,6 +281,9 @@ func (b *bench) compare(ctx context.Context, r *report) error {
 	r.judgeRatios()
 	return nil
 }
+
+// withLog ends the names of rows with an access log.
+const withLog = " +log"
 
 // loadScript fills the Lua scripts; the last three fields are of the routes'.
 type loadScript struct {

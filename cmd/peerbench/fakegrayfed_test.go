@@ -83,7 +83,14 @@ func fakeEdge(args []string) error {
 		_, _ = fmt.Fprintf(w, "go_memstats_heap_alloc_bytes 1e6\ngo_gc_duration_seconds_count %d\n", f.polls.Add(1))
 	})
 	ended := make(chan error, 2)
-	go func() { ended <- http.ListenAndServe(addresses[0][1], f.data()) }()
+	cert, key := setting(`cert_file: "(.*)"`), setting(`key_file: "(.*)"`)
+	go func() {
+		if cert == "" {
+			ended <- http.ListenAndServe(addresses[0][1], f.data())
+			return
+		}
+		ended <- http.ListenAndServeTLS(addresses[0][1], cert, key, f.data())
+	}()
 	go func() { ended <- http.ListenAndServe(addresses[1][1], admin) }()
 	return <-ended
 }

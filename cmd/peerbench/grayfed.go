@@ -56,6 +56,8 @@ func benchPlace() place { return place{Zone: "bench", Region: "bench"} }
 // grayfedEdge is what the template of edge.yaml is filled with.
 type grayfedEdge struct {
 	place
+	protocol
+	certificate
 	Listen    netip.AddrPort
 	Admin     netip.AddrPort
 	Gossip    netip.AddrPort
@@ -102,14 +104,14 @@ func (b *bench) startEdge(name, dir, config string) (*child, error) {
 
 // startGrayfed starts an etcd, one edge on it with the given routes, and
 // registers both origins with it, which it then keeps alive.
-func (b *bench) startGrayfed(ctx context.Context, accessLog bool, routes []grayfedRoute) (_ *proxy, err error) {
-	j, err := b.newJob(accessLog, 4)
+func (b *bench) startGrayfed(ctx context.Context, speaks protocol, accessLog bool, routes []grayfedRoute) (_ *proxy, err error) {
+	j, err := b.newJob(speaks, accessLog, 4)
 	if err != nil {
 		return nil, err
 	}
 	ports := j.spare
 	edge := grayfedEdge{
-		place: benchPlace(), DataDir: filepath.Join(j.Dir, "data"), Documents: filepath.Join(j.Dir, "documents.yaml"),
+		place: benchPlace(), protocol: speaks, certificate: j.certificate, DataDir: filepath.Join(j.Dir, "data"), Documents: filepath.Join(j.Dir, "documents.yaml"),
 		Listen: j.Listen, Etcd: ports[0], Admin: ports[2], Gossip: ports[3], AccessLog: accessLog,
 	}
 	config := filepath.Join(j.Dir, "edge.yaml")
@@ -154,7 +156,7 @@ func (b *bench) startGrayfed(ctx context.Context, accessLog bool, routes []grayf
 	stops = append(stops, reg.keepAlive(heartbeatInterval, b.stable, b.canary))
 
 	// The access log goes to the edge's standard output.
-	p := &proxy{listen: j.Listen, root: gateway, stop: stop}
+	p := &proxy{entrance: j.entrance(), root: gateway, stop: stop}
 	if accessLog {
 		p.accessLog = gateway.log
 	}

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -31,6 +32,9 @@ func testBench(t *testing.T) *bench {
 			t.Error(err)
 		}
 	})
+	if b.cert, err = newCertificate(b.dir); err != nil {
+		t.Fatal(err)
+	}
 	if b.stable, err = startOrigin(b.dir, stableRelease); err != nil {
 		t.Fatal(err)
 	}
@@ -43,11 +47,11 @@ func testBench(t *testing.T) *bench {
 func TestGrayfedIsStartedCheckedAndEnded(t *testing.T) {
 	b := testBench(t)
 	ctx := context.Background()
-	p, err := b.startGrayfed(ctx, true, plainRoutes())
+	p, err := b.startGrayfed(ctx, protocol{}, true, plainRoutes())
 	if err != nil {
 		t.Fatal(err)
 	}
-	check := func() error { return verify(ctx, p.listen, pathPrefix+"42") }
+	check := func() error { return verify(ctx, p.entrance, pathPrefix+"42") }
 	if err := waitFor(ctx, 10*time.Second, p.root, check); err != nil {
 		t.Error(err)
 	}
@@ -69,7 +73,7 @@ func TestVerifyRefusesSwappedReleases(t *testing.T) {
 	b := testBench(t)
 	ctx := context.Background()
 	b.stable.addr, b.canary.addr = b.canary.addr, b.stable.addr
-	p, err := b.startGrayfed(ctx, false, plainRoutes())
+	p, err := b.startGrayfed(ctx, protocol{}, false, plainRoutes())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +84,7 @@ func TestVerifyRefusesSwappedReleases(t *testing.T) {
 	}()
 	var last error
 	check := func() error {
-		last = verify(ctx, p.listen, pathPrefix+"42")
+		last = verify(ctx, p.entrance, pathPrefix+"42")
 		if last != nil && strings.Contains(last.Error(), "reached release") {
 			return nil
 		}
@@ -94,7 +98,7 @@ func TestVerifyRefusesSwappedReleases(t *testing.T) {
 func TestGrayfedThatDoesNotStartIsReported(t *testing.T) {
 	b := testBench(t)
 	b.programs[peerGrayfed] = "/bin/false"
-	if _, err := b.startGrayfed(context.Background(), false, plainRoutes()); err == nil || !strings.Contains(err.Error(), "etcd ended by itself") {
+	if _, err := b.startGrayfed(context.Background(), protocol{}, false, plainRoutes()); err == nil || !strings.Contains(err.Error(), "etcd ended by itself") {
 		t.Errorf("a grayfed that ends at once: %v", err)
 	}
 }
@@ -106,8 +110,15 @@ func TestIdleConnectionsAreHeldAndCounted(t *testing.T) {
 	if err := b.idle(context.Background(), r); err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Idle) != 1 || r.Idle[0].Fault != "" || r.Idle[0].Connections != 20 || r.Idle[0].After.Resident <= 0 {
-		t.Errorf("%+v", r.Idle)
+	var protocols []string
+	for _, row := range r.Idle {
+		protocols = append(protocols, row.Protocol)
+		if row.Fault != "" || row.Connections != 20 || row.After.Resident <= 0 {
+			t.Errorf("%+v", row)
+		}
+	}
+	if want := []string{"h1", "h1 over TLS", "h2 over TLS"}; !slices.Equal(protocols, want) {
+		t.Errorf("idle connections of %v, want %v", protocols, want)
 	}
 }
 
@@ -117,7 +128,7 @@ func TestClosedIdleConnectionIsNoticed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn, err := openIdle(context.Background(), o.addr, 2*idlePerSource)
+	conn, err := openIdle(context.Background(), entrance{listen: o.addr}, 2*idlePerSource)
 	if err != nil {
 		t.Fatal(err)
 	}

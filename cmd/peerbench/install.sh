@@ -7,16 +7,22 @@
 # listening on port 80 is not what someone who runs a benchmark asked for.
 set -eu
 
-# Package and program share their name for all four.
-wanted="nginx haproxy caddy wrk"
+wanted="nginx haproxy caddy wrk h2load"
 
 # haproxy and nginx live in sbin, which a user's PATH often lacks.
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
 export PATH
 
 missing=""
+packages=""
 for program in $wanted; do
-	command -v "$program" >/dev/null 2>&1 || missing="$missing $program"
+	if ! command -v "$program" >/dev/null 2>&1; then
+		missing="$missing $program"
+		case $program in
+		h2load) packages="$packages nghttp2-client" ;;
+		*) packages="$packages $program" ;; # of the same name
+		esac
+	fi
 done
 if [ -z "$missing" ]; then
 	exit 0
@@ -56,7 +62,7 @@ if [ ! -e "$policy" ]; then
 	$as_root chmod 755 "$policy"
 fi
 
-echo "peerbench: installing$missing" >&2
+echo "peerbench: installing$packages" >&2
 log=$(mktemp)
 apt() {
 	# env, because sudo drops the variables of its caller.
@@ -68,7 +74,7 @@ apt() {
 }
 apt update || echo "peerbench: package lists are not fresh, trying with what is known" >&2
 # shellcheck disable=SC2086 # one word a package is what is meant
-if ! apt install --no-install-recommends $missing; then
+if ! apt install --no-install-recommends $packages; then
 	rm -f "$log"
 	exit 1
 fi
@@ -76,14 +82,14 @@ rm -f "$log"
 
 # Packages enable their services for the next boot even when they may not start.
 if command -v systemctl >/dev/null 2>&1 && [ -d /run/systemd/system ]; then
-	for program in $missing; do
+	for program in $packages; do
 		$as_root systemctl disable "$program" >/dev/null 2>&1 || true
 	done
 fi
 
 for program in $missing; do
 	if ! command -v "$program" >/dev/null 2>&1; then
-		echo "peerbench: package $program is installed, but there is no program of that name on PATH" >&2
+		echo "peerbench: the packages are installed, but there is no $program on PATH" >&2
 		exit 1
 	fi
 done

@@ -62,7 +62,7 @@ func version(ctx context.Context, name, path string) string {
 	if name == peerGrayfed {
 		return builtVersion(path)
 	}
-	args := map[string][]string{peerCaddy: {"version"}}[name]
+	args := map[string][]string{peerCaddy: {"version"}, "h2load": {"--version"}}[name]
 	if args == nil {
 		args = []string{"-v"}
 	}

@@ -1,5 +1,5 @@
-// Command peerbench measures grayfed's edge beside nginx, HAProxy and Caddy on
-// this machine, each doing the same job on the same load, and prints what a
+// Command peerbench measures grayfed's edge beside nginx, HAProxy, Caddy and the
+// reverse proxy of Go's standard library on this machine, each doing the same job on the same load, and prints what a
 // request costs with each of them. Further modes measure what a federation of
 // such edges promises, beside its goals.
 //
@@ -36,7 +36,7 @@ func main() {
 	runtime.LockOSThread()
 
 	if len(os.Args) > 1 {
-		backends := map[string]func([]string, io.Writer) error{originCommand: originMain, instanceCommand: instanceMain}
+		backends := map[string]func([]string, io.Writer) error{originCommand: originMain, instanceCommand: instanceMain, stockCommand: stockMain}
 		if serve := backends[os.Args[1]]; serve != nil {
 			if err := serve(os.Args[2:], os.Stdout); err != nil {
 				fmt.Fprintf(os.Stderr, "peerbench %s: %v\n", os.Args[1], err)
@@ -68,6 +68,7 @@ type settings struct {
 	Duration    time.Duration `json:"duration_ns"`
 	Warmup      time.Duration `json:"warmup_ns"`
 	Connections []int         `json:"connections"`
+	Streams     int           `json:"streams"`
 	Only        []string      `json:"only,omitempty"`
 	Workers     int           `json:"workers"`
 	Bucket      int           `json:"bucket"`
@@ -88,11 +89,12 @@ func parseSettings(args []string, stderr io.Writer) (settings, error) {
 	var connections, only string
 	flags := flag.NewFlagSet("peerbench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.StringVar(&s.Mode, "mode", "load", "what to measure: load (cost per request beside the peers), routes (cost of many routes), idle (memory of idle connections and edges), register (time until all edges serve a new instance), kill (death of a zone's canaries under load), instances (starts and memory with very many)")
+	flags.StringVar(&s.Mode, "mode", "load", "what to measure: load (cost per request beside the peers), tls, h2 and h2c (the same over TLS, over HTTP/2 on TLS and on cleartext), routes (cost of many routes), idle (memory of idle connections and edges), register (time until all edges serve a new instance), kill (death of a zone's canaries under load), instances (starts and memory with very many)")
 	flags.IntVar(&s.Rounds, "rounds", 5, "measured rounds; in modes kill and instances kills and starts of each kind")
 	flags.DurationVar(&s.Duration, "duration", 4*time.Second, "length of one measurement, whole seconds; 10s for mode kill unless given")
 	flags.DurationVar(&s.Warmup, "warmup", time.Second, "load before each measurement, whole seconds, 0 for none")
-	flags.StringVar(&connections, "connections", "", "connection counts, comma separated (default 64,512 for load, 64 for routes)")
+	flags.StringVar(&connections, "connections", "", "connection counts, comma separated (default 64,512 for load, 64 for routes and tls, 32 for h2 and h2c)")
+	flags.IntVar(&s.Streams, "streams", 10, "modes h2 and h2c: requests at once on each connection")
 	flags.StringVar(&only, "only", "", "measure only these, comma separated: "+strings.Join(peerNames(), ", "))
 	flags.IntVar(&s.Workers, "workers", 2, "worker processes or threads of each proxy")
 	flags.IntVar(&s.Bucket, "bucket", 100, "mode routes: most routes that share one literal path prefix")
@@ -117,8 +119,11 @@ func parseSettings(args []string, stderr io.Writer) (settings, error) {
 	}
 	if connections == "" {
 		connections = "64,512"
-		if s.Mode == modeRoutes {
+		switch s.Mode {
+		case modeRoutes, modeTLS:
 			connections = "64"
+		case modeH2, modeH2C:
+			connections = "32"
 		}
 	}
 	for field := range strings.SplitSeq(connections, ",") {
@@ -152,6 +157,8 @@ func (s settings) validate() error {
 		return fmt.Errorf("-warmup %v: want whole seconds from 0s to 1m", s.Warmup)
 	case s.Workers < 1 || s.Workers > 256:
 		return fmt.Errorf("-workers %d: want 1 to 256", s.Workers)
+	case s.Streams < 1 || s.Streams > 100:
+		return fmt.Errorf("-streams %d: want 1 to 100", s.Streams)
 	case s.Bucket < 1 || s.Bucket > 10000:
 		return fmt.Errorf("-bucket %d: want 1 to 10000", s.Bucket)
 	case s.Idle < 1 || s.Idle > 30000:

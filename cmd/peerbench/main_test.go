@@ -18,6 +18,7 @@ import (
 func TestMain(m *testing.M) {
 	commands := map[string]func([]string) error{
 		originCommand:   func(args []string) error { return originMain(args, os.Stdout) },
+		stockCommand:    func(args []string) error { return stockMain(args, os.Stdout) },
 		instanceCommand: func(args []string) error { return instanceMain(args, os.Stdout) },
 		"dev-etcd":      fakeEtcd,
 		"edge":          fakeEdge,
@@ -53,6 +54,11 @@ func TestSettings(t *testing.T) {
 	if s, err = parseSettings([]string{"-mode", "routes"}, &bytes.Buffer{}); err != nil || !slices.Equal(s.Connections, []int{64}) {
 		t.Errorf("connections of mode routes: %v, %v", s.Connections, err)
 	}
+	for mode, want := range map[string]int{modeTLS: 64, modeH2: 32, modeH2C: 32} {
+		if s, err = parseSettings([]string{"-mode", mode}, &bytes.Buffer{}); err != nil || !slices.Equal(s.Connections, []int{want}) || s.Streams != 10 {
+			t.Errorf("connections of mode %s: %v by %d, %v", mode, s.Connections, s.Streams, err)
+		}
+	}
 	for args, want := range map[string]time.Duration{"-mode kill": 10 * time.Second, "-mode kill -duration 4s": 4 * time.Second, "-mode load": 4 * time.Second} {
 		if s, err = parseSettings(strings.Fields(args), &bytes.Buffer{}); err != nil || s.Duration != want {
 			t.Errorf("%s lasts %v, %v; want %v", args, s.Duration, err, want)
@@ -65,7 +71,7 @@ func TestSettingsRefused(t *testing.T) {
 		"-mode fast", "-rounds 0", "-rounds 101", "-duration 1500ms", "-duration 0s", "-duration 11m",
 		"-warmup 2m", "-warmup -1s", "-connections 1", "-connections 64,,512", "-connections 5000",
 		"-connections many", "-only nginx,apache", "-workers 0", "-bucket 0", "-idle 40000", "-o xml", "extra",
-		"-registrations 0", "-registration-rate 0", "-rate 0", "-instances 9",
+		"-mode h2 -streams 0", "-mode h2 -streams 101", "-registrations 0", "-registration-rate 0", "-rate 0", "-instances 9",
 	} {
 		if _, err := parseSettings(strings.Fields(args), &bytes.Buffer{}); err == nil {
 			t.Errorf("%q was accepted", args)
@@ -80,6 +86,9 @@ func TestNeededPrograms(t *testing.T) {
 		want []string
 	}{
 		{modeLoad, nil, []string{"nginx", "haproxy", "caddy", "grayfed", "wrk"}},
+		{modeTLS, []string{"nginx", "go"}, []string{"nginx", "wrk"}},
+		{modeH2, nil, []string{"nginx", "haproxy", "caddy", "grayfed", "h2load"}},
+		{modeH2C, []string{"go"}, []string{"h2load"}},
 		{modeLoad, []string{"direct", "nginx"}, []string{"nginx", "wrk"}},
 		{modeIdle, nil, []string{"nginx", "grayfed"}},
 		{modeIdle, []string{"nginx"}, []string{"nginx"}},

@@ -20,18 +20,27 @@ const (
 	originBusy = 0.9
 	// Goals of grayfed's: CPU a request, to nginx's and to that with few routes.
 	loadGoal   = 1.0
+	h2Goal     = 1.5
 	routesGoal = 1.1
 )
+
+// peerGoals are grayfed's CPU a request to nginx's by mode.
+func peerGoals() map[string]float64 {
+	return map[string]float64{modeLoad: loadGoal, modeTLS: loadGoal, modeH2: h2Goal}
+}
 
 // judgeRatios holds grayfed's rows against their goals. An invalid row has no
 // ratio to judge.
 func (r *report) judgeRatios() {
+	goals := peerGoals()
 	for _, row := range r.Rows {
-		what := fmt.Sprintf("%s at %d connections, CPU to that of %s", row.Name, row.Connections, row.Baseline)
+		what := fmt.Sprintf("%s at %s, CPU to that of %s", row.Name, r.load(row), row.Baseline)
 		switch {
 		case row.Ratio == 0 || row.Name == row.Baseline:
-		case r.Mode == modeLoad && row.Name == peerGrayfed:
-			r.judged(what, row.Ratio, loadGoal, "times")
+		case row.Name == peerGrayfed && goals[r.Mode] > 0:
+			r.judged(what, row.Ratio, goals[r.Mode], "times")
+		case row.Name == peerGrayfed:
+			r.figure(what, row.Ratio, "times")
 		case r.Mode == modeRoutes && row.Name == worstRoutes():
 			r.figure(what, row.Ratio, "times")
 		case r.Mode == modeRoutes:
@@ -85,13 +94,14 @@ func (b *bench) measure(ctx context.Context, c contestant, connections int) (s s
 				s.logged(lines, sent+s.Requests)
 			}
 		}()
-		check := func() error { return verify(ctx, p.listen, c.sample) }
+		check := func() error { return verify(ctx, p.entrance, c.sample) }
 		if err := waitFor(ctx, proxyReady, p.root, check); err != nil {
 			return sample{}, err
 		}
 		target, pid = p.listen, p.root.pid
 	}
-	l := load{URL: "http://" + target.String(), Script: c.script, Connections: connections, Duration: b.settings.Warmup}
+	l := load{To: target, Protocol: b.settings.speaks(), Script: c.script, Connections: connections,
+		Streams: b.settings.Streams, Duration: b.settings.Warmup}
 	if l.Duration > 0 {
 		warm, err := drive(ctx, l)
 		if err != nil {
@@ -164,7 +174,7 @@ func (b *bench) observe(ctx context.Context, pid int) (observation, error) {
 }
 
 // judge makes a sample of a run and what was observed around it.
-func judge(result wrkResult, before, after observation, proxied bool, connections int) sample {
+func judge(result loadResult, before, after observation, proxied bool, connections int) sample {
 	s := sample{
 		Requests: result.Requests, PerSecond: result.PerSecond, P50: result.P50, P99: result.P99,
 		Memory: after.proxy.Memory, Errors: result.errors(),

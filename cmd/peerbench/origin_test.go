@@ -129,7 +129,7 @@ func TestVerifyRefusesWhoDoesNotDoTheJob(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	if err := verify(context.Background(), o.addr, pathPrefix+"42"); err == nil || !strings.Contains(err.Error(), "header x-") {
+	if err := verify(context.Background(), entrance{listen: o.addr}, pathPrefix+"42"); err == nil || !strings.Contains(err.Error(), "header x-") {
 		t.Errorf("an origin passes for a proxy: %v", err)
 	}
 }
@@ -142,10 +142,10 @@ func TestCheckEcho(t *testing.T) {
 			"x-request-id": {"0123456789abcdef"}, tagHeader: {canaryRelease},
 		}}
 	}
-	if err := checkEcho(good(), canaryRelease, canaryRelease); err != nil {
+	if err := checkEcho(good(), "http", canaryRelease, canaryRelease); err != nil {
 		t.Fatal(err)
 	}
-	if err := checkEcho(good(), canaryRelease, stableRelease); err == nil {
+	if err := checkEcho(good(), "http", canaryRelease, stableRelease); err == nil {
 		t.Error("the wrong release passes")
 	}
 	for name := range good().Headers {
@@ -154,7 +154,7 @@ func TestCheckEcho(t *testing.T) {
 		} {
 			bad := good()
 			bad.Headers[name] = values
-			if err := checkEcho(bad, canaryRelease, canaryRelease); err == nil || !strings.Contains(err.Error(), name) {
+			if err := checkEcho(bad, "http", canaryRelease, canaryRelease); err == nil || !strings.Contains(err.Error(), name) {
 				t.Errorf("header %s %s: %v", name, what, err)
 			}
 		}

@@ -51,18 +51,26 @@ const (
 	peerNginx   = "nginx"
 	peerHAProxy = "haproxy"
 	peerCaddy   = "caddy"
+	peerStock   = "go" // net/http and its reverse proxy
 	peerGrayfed = "grayfed"
 )
 
 func peerNames() []string {
-	return []string{peerDirect, peerNginx, peerHAProxy, peerCaddy, peerGrayfed}
+	return []string{peerDirect, peerNginx, peerHAProxy, peerCaddy, peerStock, peerGrayfed}
+}
+
+// entrance is where clients connect to a proxy, and with what.
+type entrance struct {
+	listen netip.AddrPort
+	speaks protocol
+	cert   certificate
 }
 
 // proxy is one running proxy. Its root process and all below it are what is
 // measured; companions (an etcd, say) are not.
 type proxy struct {
-	listen netip.AddrPort
-	root   *child
+	entrance
+	root *child
 	// stop ends everything of the proxy.
 	stop func() error
 	// accessLog is a file that grows with the load, "" for none.
@@ -71,6 +79,8 @@ type proxy struct {
 
 // job is what every proxy is configured from.
 type job struct {
+	protocol
+	certificate
 	Dir       string // a folder of its own
 	Listen    netip.AddrPort
 	Stable    netip.AddrPort
@@ -85,9 +95,13 @@ type job struct {
 
 func (j job) Port() uint16 { return j.Listen.Port() }
 
+func (j job) entrance() entrance {
+	return entrance{listen: j.Listen, speaks: j.protocol, cert: j.certificate}
+}
+
 // newJob makes the folder and chooses the port of one run of one proxy, and as
 // many spare ports as asked for.
-func (b *bench) newJob(accessLog bool, spare int) (job, error) {
+func (b *bench) newJob(speaks protocol, accessLog bool, spare int) (job, error) {
 	dir, err := os.MkdirTemp(b.dir, "run-")
 	if err != nil {
 		return job{}, fmt.Errorf("make a folder for the run: %w", err)
@@ -97,6 +111,7 @@ func (b *bench) newJob(accessLog bool, spare int) (job, error) {
 		return job{}, err
 	}
 	j := job{
+		protocol: speaks, certificate: b.cert,
 		Dir: dir, Listen: ports[0], Stable: b.stable.addr, Canary: b.canary.addr, Tag: canaryRelease,
 		Workers: b.settings.Workers, OpenFiles: b.openFiles, Root: os.Geteuid() == 0,
 		spare: ports[1:],
@@ -107,8 +122,8 @@ func (b *bench) newJob(accessLog bool, spare int) (job, error) {
 	return j, nil
 }
 
-func (b *bench) startNginx(_ context.Context, accessLog bool) (*proxy, error) {
-	j, err := b.newJob(accessLog, 0)
+func (b *bench) startNginx(_ context.Context, speaks protocol, accessLog bool) (*proxy, error) {
+	j, err := b.newJob(speaks, accessLog, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -124,8 +139,8 @@ func (b *bench) startNginx(_ context.Context, accessLog bool) (*proxy, error) {
 	})
 }
 
-func (b *bench) startHAProxy(context.Context) (*proxy, error) {
-	j, err := b.newJob(false, 0)
+func (b *bench) startHAProxy(_ context.Context, speaks protocol) (*proxy, error) {
+	j, err := b.newJob(speaks, false, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -139,8 +154,8 @@ func (b *bench) startHAProxy(context.Context) (*proxy, error) {
 	})
 }
 
-func (b *bench) startCaddy(context.Context) (*proxy, error) {
-	j, err := b.newJob(false, 0)
+func (b *bench) startCaddy(_ context.Context, speaks protocol) (*proxy, error) {
+	j, err := b.newJob(speaks, false, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +177,7 @@ func startSingle(j job, c command) (*proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &proxy{listen: j.Listen, root: p, stop: p.end, accessLog: j.AccessLog}, nil
+	return &proxy{entrance: j.entrance(), root: p, stop: p.end, accessLog: j.AccessLog}, nil
 }
 
 // backend is one running origin.

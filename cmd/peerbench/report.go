@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -28,6 +29,7 @@ type report struct {
 // row is one contestant at one number of connections: medians over its rounds.
 type row struct {
 	Name        string        `json:"name"`
+	Protocol    string        `json:"protocol"` // of clients
 	Connections int           `json:"connections"`
 	CPU         float64       `json:"cpu_us_per_request,omitempty"`
 	OriginCPU   float64       `json:"origin_cpu_us_per_request"`
@@ -133,7 +135,7 @@ func (r *report) write(w io.Writer, format string) error {
 func (r *report) text() string {
 	var out strings.Builder
 	switch r.Mode {
-	case modeLoad, modeRoutes:
+	case modeLoad, modeTLS, modeH2, modeH2C, modeRoutes:
 		r.loadText(&out)
 	case modeIdle:
 		r.idleText(&out)
@@ -154,19 +156,19 @@ func (r *report) text() string {
 }
 
 func (r *report) loadText(out *strings.Builder) {
-	connections := 0
+	last := ""
 	var table textTable
 	flush := func() {
 		if len(table.rows) == 0 {
 			return
 		}
-		fmt.Fprintf(out, "\n%d connections\n", connections)
+		fmt.Fprintf(out, "\n%s\n", last)
 		table.write(out)
 	}
 	for _, row := range r.Rows {
-		if row.Connections != connections {
+		if load := row.Protocol + ", " + r.load(row); load != last {
 			flush()
-			connections = row.Connections
+			last = load
 			table = textTable{header: []string{"", "CPU us/req", "ratio", "requests/s", "p50", "p99", "peak MB", "largest MB", "errors"}}
 		}
 		table.rows = append(table.rows, row.cells())
@@ -185,17 +187,32 @@ func (r *report) loadText(out *strings.Builder) {
 	} else {
 		out.WriteString("ratio: CPU to nginx's in the same round, \"+log\" rows to \"nginx +log\"\n")
 	}
+	if r.Settings.speaks().TLS {
+		fmt.Fprintf(out, "every proxy ends TLS 1.3 with %s and a certificate on P-256\n", tls.CipherSuiteName(wireSuite))
+	}
 	out.WriteString("CPU: user and system time of all the proxy's processes; latency: closed loop at full load;\n" +
 		"peak: highest resident memory, summed over the proxy's processes, and of the largest one\n")
 }
 
+// load is how much load a row was measured at.
+func (r *report) load(of row) string {
+	text := fmt.Sprintf("%d connections", of.Connections)
+	if r.Settings.speaks().HTTP2 {
+		text += fmt.Sprintf(" by %d streams", r.Settings.Streams)
+	}
+	return text
+}
+
 func (r *row) cells() []string {
-	cpu, ratio, peak, largest := "-", "-", "-", "-"
+	cpu, ratio, peak, largest, p50, p99 := "-", "-", "-", "-", "-", "-"
 	if r.CPU > 0 {
 		cpu = fmt.Sprintf("%.2f", r.CPU)
 	}
 	if r.Ratio > 0 {
 		ratio = fmt.Sprintf("%.2f", r.Ratio)
+	}
+	if r.P99 > 0 {
+		p50, p99 = latency(r.P50), latency(r.P99)
 	}
 	if r.Peak > 0 {
 		peak, largest = megabytes(r.Peak), megabytes(r.PeakLargest)
@@ -206,7 +223,7 @@ func (r *row) cells() []string {
 	if len(r.Samples) == 0 {
 		return []string{r.Name, "-", ratio, "-", "-", "-", "-", "-", "-"}
 	}
-	return []string{r.Name, cpu, ratio, fmt.Sprintf("%.0f", r.PerSecond), latency(r.P50), latency(r.P99), peak, largest, fmt.Sprint(r.Errors)}
+	return []string{r.Name, cpu, ratio, fmt.Sprintf("%.0f", r.PerSecond), p50, p99, peak, largest, fmt.Sprint(r.Errors)}
 }
 
 // remarks are what a reader of the table has to know: why rows are invalid,
@@ -214,7 +231,7 @@ func (r *row) cells() []string {
 func (r *report) remarks() (faults, notes []string) {
 	var foreign, steal float64
 	for _, row := range r.Rows {
-		where := fmt.Sprintf("%s at %d connections", row.Name, row.Connections)
+		where := fmt.Sprintf("%s at %s", row.Name, r.load(row))
 		for _, fault := range row.Faults {
 			faults = append(faults, "INVALID "+where+": "+fault)
 		}
@@ -238,14 +255,14 @@ func (r *report) remarks() (faults, notes []string) {
 }
 
 func (r *report) idleText(out *strings.Builder) {
-	table := textTable{header: []string{"", "idle", "RssAnon before", "after", "more", "RSS before", "after", "more", "processes"}}
+	table := textTable{header: []string{"", "protocol", "idle", "RssAnon before", "after", "more", "RSS before", "after", "more", "processes"}}
 	for _, row := range r.Idle {
 		if row.Fault != "" {
-			table.rows = append(table.rows, []string{row.Name, "INVALID", "-", "-", "-", "-", "-", "-", "-"})
+			table.rows = append(table.rows, []string{row.Name, row.Protocol, "INVALID", "-", "-", "-", "-", "-", "-", "-"})
 			continue
 		}
 		table.rows = append(table.rows, []string{
-			row.Name, fmt.Sprint(row.Connections),
+			row.Name, row.Protocol, fmt.Sprint(row.Connections),
 			megabytes(row.Before.Anonymous), megabytes(row.After.Anonymous), megabytes(row.After.Anonymous - row.Before.Anonymous),
 			megabytes(row.Before.Resident), megabytes(row.After.Resident), megabytes(row.After.Resident - row.Before.Resident),
 			fmt.Sprint(row.After.Processes),
@@ -255,7 +272,7 @@ func (r *report) idleText(out *strings.Builder) {
 	table.write(out)
 	for _, row := range r.Idle {
 		if row.Fault != "" {
-			fmt.Fprintf(out, "INVALID %s: %s\n", row.Name, row.Fault)
+			fmt.Fprintf(out, "INVALID %s, %s: %s\n", row.Name, row.Protocol, row.Fault)
 		}
 	}
 	out.WriteString("\nMB of 1,000,000 bytes, summed over the proxy's processes; each connection had one request answered\n")

@@ -37,19 +37,19 @@ func testSample(round int, cpu float64) sample {
 }
 
 func testReport() *report {
-	direct := &row{Name: "direct", Connections: 64, Samples: []sample{testSample(1, 0), testSample(2, 0), testSample(3, 0)}}
+	direct := &row{Name: "direct", Protocol: "h1", Connections: 64, Samples: []sample{testSample(1, 0), testSample(2, 0), testSample(3, 0)}}
 	for i := range direct.Samples {
 		direct.Samples[i].PerSecond = 100000
 		direct.Samples[i].P99 = 2 * time.Second
 		direct.Samples[i].Memory = memory{}
 		direct.Samples[i].Notes = []string{"an origin was busy"}
 	}
-	nginx := &row{Name: "nginx", Connections: 64, baseline: "nginx", Samples: []sample{testSample(1, 20), testSample(2, 40), testSample(3, 30)}}
+	nginx := &row{Name: "nginx", Protocol: "h1", Connections: 64, baseline: "nginx", Samples: []sample{testSample(1, 20), testSample(2, 40), testSample(3, 30)}}
 	// Half of nginx in every round, and the machine's drift is in both.
-	grayfed := &row{Name: "grayfed", Connections: 64, baseline: "nginx", Samples: []sample{testSample(1, 10), testSample(2, 20), testSample(3, 15)}}
-	caddy := &row{Name: "caddy", Connections: 64, baseline: "nginx", Faults: []string{"3 read errors"}, Samples: []sample{testSample(1, 80)}}
+	grayfed := &row{Name: "grayfed", Protocol: "h1", Connections: 64, baseline: "nginx", Samples: []sample{testSample(1, 10), testSample(2, 20), testSample(3, 15)}}
+	caddy := &row{Name: "caddy", Protocol: "h1", Connections: 64, baseline: "nginx", Faults: []string{"3 read errors"}, Samples: []sample{testSample(1, 80)}}
 	caddy.Samples[0].Errors, caddy.Samples[0].Foreign = 3, 0.2
-	absent := &row{Name: "haproxy", Connections: 512, baseline: "nginx", Faults: []string{"haproxy is not ready"}}
+	absent := &row{Name: "haproxy", Protocol: "h1", Connections: 512, baseline: "nginx", Faults: []string{"haproxy is not ready"}}
 	r := &report{Mode: modeLoad, Settings: settings{Rounds: 3, Duration: 4 * time.Second},
 		Machine: machine{Processors: 2, Model: "Some CPU", Kernel: "Linux 6.1", LoadAvg: "0.1 0.1 0.1",
 			Versions: map[string]string{"nginx": "1.22.1", "caddy": "2.6.2"}}}
@@ -65,6 +65,17 @@ func TestLoadReport(t *testing.T) {
 	golden(t, "load.txt", testReport().text())
 }
 
+func TestHTTP2Report(t *testing.T) {
+	r := testReport()
+	r.Mode, r.Settings.Mode, r.Settings.Streams = modeH2, modeH2, 10
+	r.Rows = r.Rows[1:3]
+	for i := range r.Rows {
+		r.Rows[i].Protocol, r.Rows[i].Connections, r.Rows[i].P50, r.Rows[i].P99 = "h2 over TLS", 32, 0, 0
+	}
+	r.judgeRatios()
+	golden(t, "h2.txt", r.text())
+}
+
 func TestRatiosAreJudged(t *testing.T) {
 	r := testReport()
 	r.Rows = append(r.Rows, row{Name: peerGrayfed, Connections: 512, Baseline: peerNginx, Ratio: 1.02})
@@ -72,6 +83,19 @@ func TestRatiosAreJudged(t *testing.T) {
 	// Others' ratios and those of invalid rows are not grayfed's goals.
 	if len(r.Figures) != 2 || r.Figures[0].Missed || !r.Figures[1].Missed || r.Figures[0].Name != "grayfed at 64 connections, CPU to that of nginx" {
 		t.Errorf("%+v", r.Figures)
+	}
+	for mode, missed := range map[string]bool{modeTLS: true, modeH2: false} {
+		r = &report{Mode: mode, Rows: []row{
+			{Name: peerStock, Baseline: peerNginx, Ratio: 3}, {Name: peerGrayfed, Baseline: peerNginx, Ratio: 1.4},
+		}}
+		r.judgeRatios()
+		if len(r.Figures) != 1 || r.Figures[0].Goal == nil || r.Figures[0].Missed != missed {
+			t.Errorf("mode %s: %+v", mode, r.Figures)
+		}
+	}
+	r = &report{Mode: modeH2C, Rows: []row{{Name: peerGrayfed, Baseline: peerNginx, Ratio: 9}}}
+	if r.judgeRatios(); len(r.Figures) != 1 || r.Figures[0].Goal != nil {
+		t.Errorf("no goal is set for h2c: %+v", r.Figures)
 	}
 	r = &report{Mode: modeRoutes, Rows: []row{
 		{Name: "10 routes", Baseline: "10 routes", Ratio: 1},
@@ -88,8 +112,8 @@ func TestRatiosAreJudged(t *testing.T) {
 func TestIdleReport(t *testing.T) {
 	r := &report{Mode: modeIdle, Machine: machine{Processors: 2, Model: "Some CPU", Kernel: "Linux 6.1", LoadAvg: "0.1 0.1 0.1"},
 		Idle: []idleRow{
-			{Name: "nginx", Connections: 10000, Before: memory{Anonymous: 19e6, Resident: 32e6, Processes: 3}, After: memory{Anonymous: 24e6, Resident: 39e6, Processes: 3}},
-			{Name: "grayfed", Fault: "connection 7 of 10000: refused"},
+			{Name: "nginx", Protocol: "h1", Connections: 10000, Before: memory{Anonymous: 19e6, Resident: 32e6, Processes: 3}, After: memory{Anonymous: 24e6, Resident: 39e6, Processes: 3}},
+			{Name: "grayfed", Protocol: "h2 over TLS", Fault: "connection 7 of 10000: refused"},
 		}}
 	r.judged("idle edge of three, RssAnon of the largest", 9.8, idleEdgeGoal/1e6, "MB")
 	golden(t, "idle.txt", r.text())
@@ -154,7 +178,7 @@ func TestReportAsJSON(t *testing.T) {
 
 func TestJudge(t *testing.T) {
 	before := observation{at: time.Unix(0, 0)}
-	clean := wrkResult{Requests: 100000, PerSecond: 25000, ReadBytes: 120e6}
+	clean := loadResult{Requests: 100000, PerSecond: 25000, ReadBytes: 120e6}
 	after := observation{at: time.Unix(4, 0),
 		proxy:   usage{CPU: 2 * time.Second},
 		self:    time.Second,
@@ -169,11 +193,11 @@ func TestJudge(t *testing.T) {
 	if s.Foreign < 0.099 || s.Foreign > 0.101 {
 		t.Errorf("others used %v of the machine, want 0.1", s.Foreign)
 	}
-	for want, spoil := range map[string]func(*wrkResult, *observation){
-		"wrong release":          func(_ *wrkResult, o *observation) { o.stats[1].WrongLane = 1 },
-		"requests reached an or": func(_ *wrkResult, o *observation) { o.stats[0].Requests = 10 },
-		"not kept alive":         func(_ *wrkResult, o *observation) { o.stats[0].Accepted = 50000 },
-		"timeouts":               func(r *wrkResult, _ *observation) { r.Timeouts = 1 },
+	for want, spoil := range map[string]func(*loadResult, *observation){
+		"wrong release":          func(_ *loadResult, o *observation) { o.stats[1].WrongLane = 1 },
+		"requests reached an or": func(_ *loadResult, o *observation) { o.stats[0].Requests = 10 },
+		"not kept alive":         func(_ *loadResult, o *observation) { o.stats[0].Accepted = 50000 },
+		"timeouts":               func(r *loadResult, _ *observation) { r.Timeouts = 1 },
 	} {
 		bad, seen := clean, after
 		spoil(&bad, &seen)

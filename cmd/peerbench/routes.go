@@ -55,7 +55,7 @@ func (b *bench) routes(ctx context.Context, r *report) error {
 		all = append(all, contestant{
 			name: name, peer: peerGrayfed, baseline: baseline, script: script,
 			sample: fmt.Sprintf(routePathFormat, last/bucket, 7, last),
-			start:  func(ctx context.Context) (*proxy, error) { return b.startGrayfed(ctx, false, table) },
+			start:  func(ctx context.Context) (*proxy, error) { return b.startGrayfed(ctx, protocol{}, false, table) },
 		})
 		return nil
 	}

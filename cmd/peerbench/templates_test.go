@@ -32,6 +32,10 @@ func TestProxyTemplates(t *testing.T) {
 		Listen: testJob().Listen, Admin: testJob().Stable, Etcd: testJob().Canary, Gossip: testJob().Canary}
 	edgeLogging := edge
 	edgeLogging.AccessLog = true
+	secure, h2c, edgeSecure := testJob(), testJob(), edge
+	secure.protocol, h2c.protocol, edgeSecure.protocol = protocol{TLS: true, HTTP2: true}, protocol{HTTP2: true}, protocol{TLS: true}
+	secure.certificate = certificate{CertFile: "/c.pem", KeyFile: "/k.pem", PairFile: "/pair.pem"}
+	edgeSecure.certificate = secure.certificate
 	edgeLogging.Peers = []netip.AddrPort{testJob().Stable, testJob().Canary}
 	for _, c := range []struct {
 		name    string
@@ -41,9 +45,16 @@ func TestProxyTemplates(t *testing.T) {
 	}{
 		{"nginx.conf.tmpl", testJob(), []string{"worker_processes 2;", "access_log off;", "listen 127.0.0.1:20001 ", `"v2-beta" canary;`}, []string{"log_format", "user root"}},
 		{"nginx.conf.tmpl", logging, []string{"log_format", "access_log /tmp/run/access.log", "user root root;"}, []string{"access_log off"}},
+		{"nginx.conf.tmpl", secure, []string{"listen 127.0.0.1:20001 ssl http2 ", "ssl_certificate /c.pem;", "ssl_protocols TLSv1.3;", "Ciphersuites TLS_AES_128_GCM_SHA256;"}, nil},
+		{"nginx.conf.tmpl", h2c, []string{"listen 127.0.0.1:20001 http2 "}, []string{"ssl"}},
+		{"haproxy.cfg.tmpl", secure, []string{"ssl crt /pair.pem alpn h2,http/1.1\n", "ssl-min-ver TLSv1.3", "bind-ciphersuites TLS_AES_128_GCM_SHA256", "X-Forwarded-Proto https\n"}, nil},
+		{"haproxy.cfg.tmpl", h2c, []string{"backlog 4096 proto h2\n", "X-Forwarded-Proto http\n"}, []string{"ssl"}},
+		{"Caddyfile.tmpl", secure, []string{"https://:20001 {", "tls /c.pem /k.pem {", "protocols h1 h2\n", "protocols tls1.3"}, nil},
+		{"Caddyfile.tmpl", h2c, []string{"http://:20001 {", "protocols h1 h2c\n"}, []string{"tls"}},
+		{"grayfed-edge.yaml.tmpl", edgeSecure, []string{"  tls:\n", `cert_file: "/c.pem"`, `key_file: "/k.pem"`}, nil},
 		{"haproxy.cfg.tmpl", testJob(), []string{"nbthread 2\n", "bind 127.0.0.1:20001 ", "-m str v2-beta", "server canary 127.0.0.1:20003 "}, nil},
-		{"Caddyfile.tmpl", testJob(), []string{"http://:20001 {", "x-release-tag v2-beta", "@canary 127.0.0.1:20003"}, nil},
-		{"grayfed-edge.yaml.tmpl", edge, []string{"address: 127.0.0.1:20001\n", "access: false\n", "id: az1-edge\n", "region: east\n", "peers: []\n"}, []string{"access: true"}},
+		{"Caddyfile.tmpl", testJob(), []string{"http://:20001 {", "protocols h1\n", "x-release-tag v2-beta", "@canary 127.0.0.1:20003"}, nil},
+		{"grayfed-edge.yaml.tmpl", edge, []string{"address: 127.0.0.1:20001\n", "access: false\n", "id: az1-edge\n", "region: east\n", "peers: []\n"}, []string{"access: true", "tls"}},
 		{"grayfed-edge.yaml.tmpl", edgeLogging, []string{"access: true\n", `peers: ["127.0.0.1:20002", "127.0.0.1:20003"]`}, []string{"access: false"}},
 	} {
 		text := testRender(t, c.name, c.data)

@@ -8,19 +8,20 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptrace"
-	"net/netip"
 	"strings"
 	"time"
 )
 
 // verify sends a proxy real requests and reports the first part of the job it
 // does not do: a proxy that skips work would win by it.
-func verify(ctx context.Context, proxy netip.AddrPort, path string) error {
-	transport := &http.Transport{MaxConnsPerHost: 1, DisableCompression: true}
+func verify(ctx context.Context, proxy entrance, path string) error {
+	transport := &http.Transport{MaxConnsPerHost: 1, DisableCompression: true,
+		Protocols: proxy.speaks.http(), TLSClientConfig: proxy.cert.client(proxy.speaks)}
 	defer transport.CloseIdleConnections()
 	v := verifier{
 		client: &http.Client{Timeout: 5 * time.Second, Transport: transport},
-		base:   "http://" + proxy.String() + path,
+		speaks: proxy.speaks,
+		base:   proxy.speaks.Scheme() + "://" + proxy.listen.String() + path,
 	}
 	untagged, err := v.echo(ctx, "", stableRelease)
 	if err != nil {
@@ -41,6 +42,7 @@ func verify(ctx context.Context, proxy netip.AddrPort, path string) error {
 
 type verifier struct {
 	client *http.Client
+	speaks protocol
 	base   string
 	used   bool // a request was sent, so the next must reuse its connection
 }
@@ -76,6 +78,14 @@ func (v *verifier) get(ctx context.Context, target, tag string) (_ []byte, err e
 	if response.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("check the proxy: GET %s with tag %q: %s: %.200s", target, tag, response.Status, body)
 	}
+	if (response.ProtoMajor == 2) != v.speaks.HTTP2 {
+		return nil, fmt.Errorf("the proxy speaks %s to clients, want %s", response.Proto, v.speaks)
+	}
+	if v.speaks.TLS {
+		if err := checkWire(response.TLS); err != nil {
+			return nil, err
+		}
+	}
 	if v.used && !reused {
 		return nil, errors.New("the proxy does not keep the client's connection alive")
 	}
@@ -92,18 +102,18 @@ func (v *verifier) echo(ctx context.Context, tag, want string) (echo, error) {
 	if err := json.Unmarshal(body, &seen); err != nil {
 		return echo{}, fmt.Errorf("check the proxy: the origin's echo: %w: %.200s", err, body)
 	}
-	return seen, checkEcho(seen, tag, want)
+	return seen, checkEcho(seen, v.speaks.Scheme(), tag, want)
 }
 
 // checkEcho reports what is wrong with a request as the origin saw it.
-func checkEcho(seen echo, tag, want string) error {
+func checkEcho(seen echo, scheme, tag, want string) error {
 	if seen.Release != want {
 		return fmt.Errorf("a request with tag %q reached release %q, want %q", tag, seen.Release, want)
 	}
 	for name, value := range map[string]string{
 		"host":              loadHost,
 		"x-forwarded-for":   "127.0.0.1",
-		"x-forwarded-proto": "http",
+		"x-forwarded-proto": scheme,
 		"x-forwarded-host":  loadHost,
 		"x-real-ip":         "127.0.0.1",
 	} {

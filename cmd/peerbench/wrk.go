@@ -5,54 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"os"
-	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 )
 
 // loadThreads is how many threads wrk gets; it refuses fewer connections.
 const loadThreads = 2
-
-// wrkResult is what one run of wrk reports.
-type wrkResult struct {
-	Requests  int64         // completed
-	Elapsed   time.Duration // as wrk measured it, to 10 ms
-	PerSecond float64       // requests
-	P50, P99  time.Duration // of closed-loop load: not corrected for waiting clients
-	ReadBytes float64       // as rounded by wrk to three or more digits
-	BadStatus int64         // responses that are neither 2xx nor 3xx
-	// Socket errors.
-	ConnectErrors, ReadErrors, WriteErrors, Timeouts int64
-}
-
-// faults says what went wrong in the run; "" when nothing did.
-func (r wrkResult) faults() string {
-	var list []string
-	add := func(n int64, what string) {
-		if n > 0 {
-			list = append(list, fmt.Sprintf("%d %s", n, what))
-		}
-	}
-	add(r.BadStatus, "bad statuses")
-	add(r.ConnectErrors, "connect errors")
-	add(r.ReadErrors, "read errors")
-	add(r.WriteErrors, "write errors")
-	add(r.Timeouts, "timeouts")
-	if r.Requests == 0 {
-		list = append(list, "no requests completed")
-	} else if perRequest := r.ReadBytes / float64(r.Requests); perRequest < bodySize {
-		list = append(list, fmt.Sprintf("%.0f bytes read per request, less than the body", perRequest))
-	}
-	return strings.Join(list, ", ")
-}
-
-func (r wrkResult) errors() int64 {
-	return r.BadStatus + r.ConnectErrors + r.ReadErrors + r.WriteErrors + r.Timeouts
-}
 
 // wrkPatterns match the lines of wrk's report.
 type wrkPatterns struct {
@@ -71,8 +31,8 @@ func newWrkPatterns() wrkPatterns {
 
 var errWrkOutput = errors.New("unexpected output of wrk")
 
-func parseWrk(text string) (wrkResult, error) {
-	var r wrkResult
+func parseWrk(text string) (loadResult, error) {
+	var r loadResult
 	p := newWrkPatterns()
 	var parseErr error
 	number := func(field string) int64 {
@@ -89,15 +49,15 @@ func parseWrk(text string) (wrkResult, error) {
 	total := p.total.FindStringSubmatch(text)
 	perSecond := p.perSecond.FindStringSubmatch(text)
 	if total == nil || perSecond == nil {
-		return wrkResult{}, fmt.Errorf("%w: no totals in %q", errWrkOutput, text)
+		return loadResult{}, fmt.Errorf("%w: no totals in %q", errWrkOutput, text)
 	}
 	r.Requests, r.Elapsed = number(total[1]), duration(total[2])
 	var err error
 	if r.ReadBytes, err = parseWrkBytes(total[3]); err != nil {
-		return wrkResult{}, err
+		return loadResult{}, err
 	}
 	if r.PerSecond, err = strconv.ParseFloat(perSecond[1], 64); err != nil || math.IsNaN(r.PerSecond) {
-		return wrkResult{}, fmt.Errorf("%w: requests per second %q", errWrkOutput, perSecond[1])
+		return loadResult{}, fmt.Errorf("%w: requests per second %q", errWrkOutput, perSecond[1])
 	}
 	seen := 0
 	for _, match := range p.percentile.FindAllStringSubmatch(text, -1) {
@@ -109,7 +69,7 @@ func parseWrk(text string) (wrkResult, error) {
 		}
 	}
 	if seen != 2 {
-		return wrkResult{}, fmt.Errorf("%w: %d of the percentiles 50 and 99", errWrkOutput, seen)
+		return loadResult{}, fmt.Errorf("%w: %d of the percentiles 50 and 99", errWrkOutput, seen)
 	}
 	if match := p.status.FindStringSubmatch(text); match != nil {
 		r.BadStatus = number(match[1])
@@ -119,7 +79,7 @@ func parseWrk(text string) (wrkResult, error) {
 		r.WriteErrors, r.Timeouts = number(match[3]), number(match[4])
 	}
 	if parseErr != nil {
-		return wrkResult{}, fmt.Errorf("%w: %w", errWrkOutput, parseErr)
+		return loadResult{}, fmt.Errorf("%w: %w", errWrkOutput, parseErr)
 	}
 	return r, nil
 }
@@ -150,37 +110,24 @@ func parseWrkBytes(field string) (float64, error) {
 	return value * scale, nil
 }
 
-// load is one run of wrk.
-type load struct {
-	URL         string
-	Script      string
-	Connections int
-	Duration    time.Duration // whole seconds
-}
-
-// drive runs wrk and returns what it reported. It must be called from the main
-// thread.
-func drive(ctx context.Context, l load) (wrkResult, error) {
-	// wrk ends by itself; the limit is for a wrk that hangs.
-	ctx, cancel := context.WithTimeout(ctx, l.Duration+30*time.Second)
+// driveWrk must be called from the main thread.
+func driveWrk(ctx context.Context, l load) (loadResult, error) {
+	ctx, cancel := context.WithTimeout(ctx, l.Duration+loadHang)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "wrk",
+	cmd := loadCommand(ctx, "wrk",
 		"--threads", strconv.Itoa(loadThreads),
 		"--connections", strconv.Itoa(l.Connections),
 		"--duration", fmt.Sprintf("%ds", int(l.Duration.Seconds())),
 		"--timeout", "5s",
 		"--latency",
 		"--script", l.Script,
-		l.URL)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	cmd.Env = append(os.Environ(), "LC_ALL=C")
-	cmd.WaitDelay = 2 * time.Second
+		l.Protocol.Scheme()+"://"+l.To.String())
 	output, err := cmd.CombinedOutput()
 	if ctx.Err() != nil {
-		return wrkResult{}, fmt.Errorf("run wrk: %w", ctx.Err())
+		return loadResult{}, fmt.Errorf("run wrk: %w", ctx.Err())
 	}
 	if err != nil {
-		return wrkResult{}, fmt.Errorf("run wrk: %w: %s", err, strings.TrimSpace(string(output)))
+		return loadResult{}, fmt.Errorf("run wrk: %w: %s", err, strings.TrimSpace(string(output)))
 	}
 	return parseWrk(string(output))
 }

@@ -27,7 +27,7 @@ func TestParseWrk(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := wrkResult{Requests: 197208, Elapsed: 4010 * time.Millisecond, PerSecond: 49178.05,
+	want := loadResult{Requests: 197208, Elapsed: 4010 * time.Millisecond, PerSecond: 49178.05,
 		P50: 812 * time.Microsecond, P99: 2960 * time.Microsecond, ReadBytes: 226.5 * (1 << 20)}
 	if r != want {
 		t.Errorf("parsed %+v, want %+v", r, want)
