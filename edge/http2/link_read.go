@@ -131,7 +131,7 @@ func (l *link) idle(id uint32) bool {
 // is held.
 func (l *link) refuse(id uint32, code http2.ErrCode, reason Reason) *fault {
 	l.opts.counts[reason].Add(1)
-	if st := l.streams[id]; st != nil && st.reset != closedByPeer {
+	if st := l.streams[id]; st != nil && st.reset != closedByPeer && (!st.ended || !st.peerEnded) {
 		if st.reset == closedLong {
 			l.control++
 		}

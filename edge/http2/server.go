@@ -14,8 +14,9 @@
 // second.
 //
 // A connection holds at most: the window of the connection in received bodies,
-// plus a buffer of 16 KiB for each stream that has an unread body, 64 KiB of
-// input, 128 KiB of output, and two header sections.
+// for each stream a header section and, if it has an unread body, a buffer of
+// 16 KiB, 64 KiB of input, and 128 KiB of output. A quiet one holds about 4 KiB
+// and a goroutine.
 package http2
 
 import (

@@ -78,7 +78,8 @@ func TestTimeouts(t *testing.T) {
 	t.Run("tiny window", func(t *testing.T) {
 		client := dialRaw(t, r.address, http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1})
 		client.headers(1, true, get()...)
-		e, got := event{}, 0
+		var e event
+		got := 0
 		for e = client.next(); e.kind != http2.FrameRSTStream && got < 200; e = client.next() {
 			if e.kind == http2.FrameData {
 				got++
