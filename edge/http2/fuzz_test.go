@@ -2,6 +2,7 @@ package http2
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"net"
 	"net/http"
@@ -97,5 +98,48 @@ func FuzzServer(f *testing.F) {
 		if most := 1<<10 + 40*len(script); nc.written > most {
 			t.Errorf("%d bytes were written for %d", nc.written, len(script))
 		}
+	})
+}
+
+// FuzzTransport has an endpoint that answers with anything behind a good
+// beginning. Nothing may panic, and no exchange or connection is left over.
+func FuzzTransport(f *testing.F) {
+	r := newRaw(f, &scriptedConn{in: bytes.NewReader(nil)})
+	good := appendHeaderBlock(nil, r.encode(":status", "103", "link", "a"), 1, false, maxFrame)
+	good = appendHeaderBlock(good, r.encode(":status", "200", "content-length", "3"), 1, false, maxFrame)
+	good = append(appendFrameHeader(good, 3, http2.FrameData, 0, 1), "abc"...)
+	f.Add(appendHeaderBlock(append([]byte(nil), good...), r.encode("x-trailer", "a"), 1, true, maxFrame))
+	f.Add(appendReset(append([]byte(nil), good...), 1, http2.ErrCodeNo))
+	f.Add(appendGoAway(append([]byte(nil), good...), 0, http2.ErrCodeNo))
+	f.Add(appendReset(nil, 1, http2.ErrCodeRefusedStream))
+	f.Add(appendWindowUpdate(nil, 1, maxWindow))
+	engine := NewEngine()
+	f.Cleanup(engine.workers.stop)
+	f.Fuzz(func(t *testing.T, frames []byte) {
+		script := append(appendSettings(nil, http2.Setting{ID: http2.SettingEnableConnectProtocol, Val: 1}), frames...)
+		transport, err := NewTransport(TransportOptions{Engine: engine, Address: "a.test:80", Dial: func(context.Context, string, string) (net.Conn, error) {
+			return &scriptedConn{in: bytes.NewReader(script)}, nil
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, x := range []*exchange.Exchange{request(http.MethodGet, nil, 0), request(http.MethodPost, &scripted{pieces: []string{"a", "b"}}, -1)} {
+			x.Interim = new(hinted)
+			if err := transport.RoundTrip(x); err == nil {
+				if x.Response.Status < 200 || x.Response.Status > 599 {
+					t.Errorf("status is %d", x.Response.Status)
+				}
+				body, err := readAll(x.Response.Body)
+				if err == nil && x.Response.Body != nil && x.Response.ContentLength >= 0 && int64(len(body)) != x.Response.ContentLength {
+					t.Errorf("%d bytes of %d", len(body), x.Response.ContentLength)
+				}
+			}
+			end(x)
+		}
+		_ = transport.Close()
+		await(t, "the connections' end", func() bool {
+			stats := transport.Stats()
+			return stats.Open == 0 && stats.InFlight == 0
+		})
 	})
 }
