@@ -137,6 +137,7 @@ func New(ctx context.Context, opts Options) (_ *Edge, err error) {
 	}
 	e.registry.SetEdgeAlive(e.gossip.Alive)
 	e.registry.SetForward(e.gossip.ForwardHeartbeat)
+	e.registry.SetRelay(e.relayHeartbeat)
 	if e.metrics, err = newMetrics(reg, e); err != nil {
 		return nil, fmt.Errorf("register metrics of the edge: %w", err)
 	}
@@ -315,6 +316,7 @@ func (e *Edge) newGossip(reg prometheus.Registerer) error {
 		OnHealth:    func(records []federation.HealthRecord) { e.catalog.ObserveHealth(time.Now(), records...) },
 		OnEdge:      e.heardEdge,
 		OnHeartbeat: func(key federation.Key) { e.registry.HeartbeatFromPeer(key) },
+		OnRelay:     func(key federation.Key) { e.registry.RelayedHeartbeat(key) },
 		OnLoad:      e.gateway.SetLoad,
 	})
 	return err

@@ -139,6 +139,35 @@ func (p *peers) addresses(self string) []string {
 	return all
 }
 
+// freshLag is how old a view of the registry may be that etcd still confirms:
+// it does so every second.
+const freshLag = 3 * time.Second
+
+// nearestFresh is the living edge nearest to self whose view of the registry is
+// fresh: of its zone, else of its region, else any; "" when there is none.
+func (p *peers) nearestFresh(self *federation.Edge) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	nearest, best := "", 0
+	for id, known := range p.known {
+		edge, _ := known.join()
+		if id == self.ID || edge.Status != federation.EdgeAlive || edge.Revision == 0 || time.Duration(edge.Lag) > freshLag {
+			continue
+		}
+		nearness := 1
+		switch {
+		case edge.Zone == self.Zone:
+			nearness = 3
+		case self.Region != "" && edge.Region == self.Region:
+			nearness = 2
+		}
+		if nearness > best || nearness == best && id < nearest {
+			nearest, best = id, nearness
+		}
+	}
+	return nearest
+}
+
 // expire forgets dead edges that nobody registers any more.
 func (p *peers) expire() {
 	p.mu.Lock()

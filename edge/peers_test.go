@@ -115,3 +115,35 @@ func TestPeersTellsInOrder(t *testing.T) {
 		t.Errorf("told %v, and gossip's last word is dead", told)
 	}
 }
+
+func TestPeersNearestFreshEdge(t *testing.T) {
+	p := newPeers(time.Now, func(federation.Edge, bool) {})
+	hear := func(id, zone, region string, status federation.EdgeStatus, lag time.Duration) {
+		p.hear(federation.Edge{
+			ID: id, Locality: federation.Locality{Zone: zone, Region: region}, Incarnation: 1,
+			Status: status, Revision: 7, Lag: federation.Duration(lag),
+		})
+	}
+	self := federation.Edge{ID: "self", Locality: federation.Locality{Zone: "az1", Region: "east"}}
+	expect := func(want string) {
+		t.Helper()
+		if got := p.nearestFresh(&self); got != want {
+			t.Errorf("nearest is %q, want %q", got, want)
+		}
+	}
+	hear("self", "az1", "east", federation.EdgeAlive, 0)
+	expect("")
+	hear("far", "az3", "south", federation.EdgeAlive, time.Second)
+	expect("far")
+	hear("east-b", "az2", "east", federation.EdgeAlive, time.Second)
+	hear("east-a", "az2", "east", federation.EdgeAlive, time.Second)
+	expect("east-a")
+	hear("zone", "az1", "east", federation.EdgeAlive, time.Second)
+	expect("zone")
+	hear("zone", "az1", "east", federation.EdgeAlive, freshLag+1)
+	hear("east-a", "az2", "east", federation.EdgeDead, 0)
+	expect("east-b")
+	hear("east-b", "az2", "east", federation.EdgeAlive, time.Minute)
+	hear("far", "az3", "south", federation.EdgeAlive, time.Minute)
+	expect("")
+}

@@ -2,6 +2,7 @@ package edge
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/grayfed/grayfed/federation"
@@ -31,6 +32,18 @@ func (e *Edge) heardEdge(edge federation.Edge) {
 		e.gateway.SetZoneLost(edge.Zone, e.peers.zoneLost(edge.Zone))
 		e.edgeEvent(edge)
 	}
+}
+
+// errNobodyFresh: etcd is away for all, as far as this edge knows.
+var errNobodyFresh = errors.New("no living edge is answered by etcd")
+
+// relayHeartbeat gives a heartbeat to the nearest edge that etcd answers.
+func (e *Edge) relayHeartbeat(ctx context.Context, key federation.Key) error {
+	id := e.peers.nearestFresh(&e.self)
+	if id == "" {
+		return errNobodyFresh
+	}
+	return e.gossip.RelayHeartbeat(ctx, id, key)
 }
 
 // ownEvidence takes this edge's own judgements from the health monitor.

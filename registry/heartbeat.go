@@ -12,15 +12,33 @@ import (
 // Heartbeat takes an instance's sign of life at any edge: it refreshes what
 // this edge owns, passes it on to a living owner, and adopts what has none.
 // ErrNotFound when nothing is registered, so that the instance registers anew.
+//
+// Without its lease this edge may have lost what it owns to another that does
+// not hear the heartbeats, so they are relayed as well.
 func (r *Registry) Heartbeat(ctx context.Context, key federation.Key) error {
+	own, err := r.heartbeat(ctx, key)
+	if own && !r.lease.held(time.Now()) {
+		r.relayOn(ctx, key)
+	}
+	return err
+}
+
+// heartbeat also reports whether this edge believes to own the instance.
+func (r *Registry) heartbeat(ctx context.Context, key federation.Key) (own bool, err error) {
 	now := time.Now()
 	r.mu.Lock()
-	own := r.view.refresh(key, now)
+	own = r.view.refresh(key, now)
 	i := r.view.instances[key]
 	r.mu.Unlock()
 	if own {
-		return nil
+		return true, nil
 	}
+	return false, r.beatOfAnother(ctx, key, i)
+}
+
+// beatOfAnother takes the heartbeat of an instance that this edge does not own,
+// nil for one that it does not know.
+func (r *Registry) beatOfAnother(ctx context.Context, key federation.Key, i *federation.Instance) error {
 	if i == nil {
 		// Registered a moment ago at another edge, or not at all.
 		var err error

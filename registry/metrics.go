@@ -16,6 +16,8 @@ type counters struct {
 	expired      atomic.Uint64
 	forwarded    atomic.Uint64
 	strayBeats   atomic.Uint64
+	relayedBeats atomic.Uint64
+	lostRelays   atomic.Uint64
 	refusedPlays atomic.Uint64
 }
 
@@ -57,6 +59,8 @@ func newMetrics(reg prometheus.Registerer, r *Registry) error {
 	counter("grayfed_registry_expired_instances_total", "Instances removed by this edge because their heartbeats ended.", c.expired.Load)
 	counter("grayfed_registry_forwarded_heartbeats_total", "Heartbeats passed on to the owner.", c.forwarded.Load)
 	counter("grayfed_registry_stray_heartbeats_total", "Heartbeats passed on to this edge for what it does not own.", c.strayBeats.Load)
+	counter("grayfed_registry_relayed_heartbeats_total", "Heartbeats given to another edge while this one had no lease.", c.relayedBeats.Load)
+	counter("grayfed_registry_lost_relays_total", "Heartbeats relayed to this edge and dropped because too many waited.", c.lostRelays.Load)
 	counter("grayfed_registry_refused_replays_total", "Queued writes dropped because etcd held something newer or they were too old.", c.refusedPlays.Load)
 	counter("grayfed_registry_refused_queued_writes_total", "Writes refused because too many waited for etcd.", func() uint64 { _, overflow := r.pending.len(); return overflow })
 	for _, collector := range collectors {

@@ -33,6 +33,7 @@ type Registry struct {
 	log    *slog.Logger
 
 	forward   atomic.Pointer[func(ctx context.Context, owner string, key federation.Key) error]
+	relay     atomic.Pointer[func(ctx context.Context, key federation.Key) error]
 	edgeAlive atomic.Pointer[func(id string) bool]
 
 	lease      edgeLease
@@ -40,6 +41,7 @@ type Registry struct {
 	audits     sharedLease
 	auditSlot  atomic.Uint64
 	reads      chan struct{} // bounds reads on behalf of heartbeats
+	relayed    chan federation.Key
 
 	ready     chan struct{} // closed when the sink has a first snapshot
 	readyOnce sync.Once
@@ -68,6 +70,7 @@ func New(opts Options) (*Registry, error) {
 		self:      opts.Self.ID,
 		log:       opts.Log,
 		reads:     make(chan struct{}, 16),
+		relayed:   make(chan federation.Key, relayedQueue),
 		ready:     make(chan struct{}),
 		sweepKick: make(chan struct{}, 1),
 		names:     make(intern),
@@ -115,7 +118,7 @@ func (r *Registry) Run(ctx context.Context) error {
 		}
 	})
 	for _, part := range []func(context.Context){
-		r.follow, r.expireLapsed, r.sweep, r.replayPending, r.keepCache,
+		r.follow, r.expireLapsed, r.sweep, r.replayPending, r.keepCache, r.takeRelayed,
 	} {
 		running.Go(func() { part(ctx) })
 	}
@@ -148,7 +151,7 @@ type Status struct {
 	Queued     int // writes waiting for etcd
 	// What only grows since the start.
 	Malformed, Conflicts, Relists, Adopted, Expired uint64
-	Forwarded, StrayHeartbeats                      uint64
+	Forwarded, StrayHeartbeats, Relayed             uint64
 	ReplaysRefused, QueueOverflows                  uint64
 }
 
@@ -167,6 +170,7 @@ func (r *Registry) Status() Status {
 	s.Malformed, s.Conflicts, s.Relists = c.malformed.Load(), c.conflicts.Load(), c.relists.Load()
 	s.Adopted, s.Expired, s.Forwarded = c.adopted.Load(), c.expired.Load(), c.forwarded.Load()
 	s.StrayHeartbeats, s.ReplaysRefused = c.strayBeats.Load(), c.refusedPlays.Load()
+	s.Relayed = c.relayedBeats.Load()
 	return s
 }
 

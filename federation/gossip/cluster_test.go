@@ -82,6 +82,7 @@ type node struct {
 	mu         sync.Mutex
 	health     map[string]federation.HealthRecord // mu; by observer and subject
 	heartbeats []federation.Key                   // mu
+	relays     []federation.Key                   // mu
 	loads      map[string]int64                   // mu
 	edges      []federation.Edge                  // mu
 }
@@ -120,6 +121,11 @@ func startNode(t testing.TB, id string, change func(*Options)) *node {
 			n.mu.Lock()
 			defer n.mu.Unlock()
 			n.heartbeats = append(n.heartbeats, key)
+		},
+		OnRelay: func(key federation.Key) {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			n.relays = append(n.relays, key)
 		},
 		OnLoad: func(edge string, key federation.Key, inFlight int64) {
 			n.mu.Lock()

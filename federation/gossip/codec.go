@@ -38,6 +38,7 @@ const (
 	kindSyncRequest
 	kindLoad
 	kindHeartbeat
+	kindRelay
 )
 
 // nameHash is FNV-1a, 32 bits: it only tells federations apart that share a

@@ -254,13 +254,24 @@ func (g *Gossip) SetKnown(addresses []string) {
 // It blocks for at most the stream timeout; ctx is looked at before. An error
 // wraps [ErrNotAlive] when gossip does not see the edge alive.
 func (g *Gossip) ForwardHeartbeat(ctx context.Context, edgeID string, key federation.Key) error {
+	return g.sendKey(ctx, kindHeartbeat, edgeID, key)
+}
+
+// RelayHeartbeat gives a heartbeat to an edge that is to do with it what it does
+// with one of its own: keep it, forward it or adopt the instance. Else it is
+// like [Gossip.ForwardHeartbeat].
+func (g *Gossip) RelayHeartbeat(ctx context.Context, edgeID string, key federation.Key) error {
+	return g.sendKey(ctx, kindRelay, edgeID, key)
+}
+
+func (g *Gossip) sendKey(ctx context.Context, k kind, edgeID string, key federation.Key) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	if err := checkKey(key); err != nil {
 		return fmt.Errorf("forward heartbeat of %s: %w", key, err)
 	}
-	return g.send(edgeID, appendKey(newMessage(kindHeartbeat, g.name), key))
+	return g.send(edgeID, appendKey(newMessage(k, g.name), key))
 }
 
 // send sends a message to one edge over TCP. It blocks, so mu is not held.

@@ -158,6 +158,14 @@ func TestHeartbeatIsForwarded(t *testing.T) {
 		defer nodes[1].mu.Unlock()
 		return len(nodes[1].heartbeats) == 1 && nodes[1].heartbeats[0] == subject
 	})
+	if err := nodes[0].gossip.RelayHeartbeat(context.Background(), "e1", subject); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "relayed heartbeat arrives, as such", func() bool {
+		nodes[1].mu.Lock()
+		defer nodes[1].mu.Unlock()
+		return len(nodes[1].relays) == 1 && nodes[1].relays[0] == subject && len(nodes[1].heartbeats) == 1
+	})
 	if err := nodes[0].gossip.ForwardHeartbeat(context.Background(), "nobody", subject); !errors.Is(err, ErrNotAlive) {
 		t.Errorf("forward to nobody: %v", err)
 	}

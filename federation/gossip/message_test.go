@@ -44,6 +44,7 @@ func samples() map[string][]byte {
 		"load":      l.append(newMessage(kindLoad, name)),
 		"sync":      appendOrigin(newMessage(kindSyncRequest, name), testOrigin),
 		"heartbeat": appendKey(newMessage(kindHeartbeat, name), subject),
+		"relay":     appendKey(newMessage(kindRelay, name), subject),
 	}
 }
 

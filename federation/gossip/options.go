@@ -170,6 +170,8 @@ type Options struct {
 	OnEdge func(federation.Edge)
 	// OnHeartbeat gets heartbeats that another edge forwarded.
 	OnHeartbeat func(federation.Key)
+	// OnRelay gets heartbeats of an edge that etcd does not answer.
+	OnRelay func(federation.Key)
 	// OnLoad gets how many requests another edge has in flight to an
 	// endpoint; 0 when it has none or is gone.
 	OnLoad func(edge string, endpoint federation.Key, inFlight int64)
@@ -199,6 +201,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.OnHeartbeat == nil {
 		o.OnHeartbeat = func(federation.Key) {}
+	}
+	if o.OnRelay == nil {
+		o.OnRelay = func(federation.Key) {}
 	}
 	if o.OnLoad == nil {
 		o.OnLoad = func(string, federation.Key, int64) {}

@@ -59,6 +59,7 @@ type effects struct {
 	health     []federation.HealthRecord
 	edges      []federation.Edge
 	heartbeats []federation.Key
+	relays     []federation.Key
 	loads      []loadChange
 	syncs      []string // edges to be asked for all they have
 	sets       []string // edges that asked
@@ -89,6 +90,9 @@ func (g *Gossip) callOut() {
 	}
 	for _, key := range e.heartbeats {
 		g.opts.OnHeartbeat(key)
+	}
+	for _, key := range e.relays {
+		g.opts.OnRelay(key)
 	}
 	for _, id := range e.syncs {
 		g.counters.syncs.Add(1)

@@ -78,14 +78,18 @@ func (g *Gossip) takeMessage(message []byte, now time.Time) {
 		if p := g.speaker(o); p != nil {
 			g.effects.sets = append(g.effects.sets, o.edge)
 		}
-	case kindHeartbeat:
+	case kindHeartbeat, kindRelay:
 		key, err := decodeKey(body)
 		if g.refuse(err) {
 			return
 		}
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		g.effects.heartbeats = append(g.effects.heartbeats, key)
+		if k == kindRelay {
+			g.effects.relays = append(g.effects.relays, key)
+		} else {
+			g.effects.heartbeats = append(g.effects.heartbeats, key)
+		}
 	default:
 		// A kind of a later version: nothing that this one needs.
 		g.counters.unsupported.Add(1)
