@@ -47,8 +47,8 @@ func startWhole(t testing.TB, documents string, tune func(*config.Process), prep
 	return w
 }
 
-// register makes an address the only instance of a service, and waits until the
-// edge sends there.
+// register makes an address the only instance of a version of a service, and
+// waits until the edge sends there.
 func (w *whole) register(service, version, address string, protocol federation.Protocol) {
 	w.t.Helper()
 	ttl := federation.Duration(0) // judged by probes: nobody sends heartbeats here
@@ -59,7 +59,7 @@ func (w *whole) register(service, version, address string, protocol federation.P
 		w.t.Fatal(err)
 	}
 	eventually(w.t, "sends to "+service, func() error {
-		x, err := w.api.Explain(w.t.Context(), api.ExplainRequest{Path: "/" + service + "/"})
+		x, err := w.api.Explain(w.t.Context(), api.ExplainRequest{Path: "/" + service + "/", Tag: version})
 		if err == nil && x.Endpoint == nil {
 			err = fmt.Errorf("no endpoint: %s", toJSON(x))
 		}

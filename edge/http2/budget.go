@@ -13,7 +13,8 @@ const (
 	budgetMost      = 500
 	budgetEach      = 10 * time.Millisecond // one more
 	budgetStream    = 4                     // for a stream
-	budgetDataBytes = 512                   // for so many bytes sent, and for each DATA frame sent
+	budgetData      = 2                     // for each DATA frame sent: the peer may widen both windows
+	budgetDataBytes = 512                   // for so many bytes sent, one more
 	// budgetResets is how many streams a peer may reset before they are
 	// answered, or open beyond the limit, unless it lets at least as many be answered. Envoy's
 	// premature_reset_total_stream_count is 500.

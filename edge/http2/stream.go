@@ -253,7 +253,7 @@ func (st *stream) queue(p []byte, end bool) {
 	l.put(append(out, p...))
 	st.sendWindow -= int64(len(p))
 	l.sendWindow -= int64(len(p))
-	l.budget.earn(1 + len(p)/budgetDataBytes)
+	l.budget.earn(budgetData + len(p)/budgetDataBytes)
 	if end {
 		st.endSent()
 	}
