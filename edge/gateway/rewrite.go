@@ -11,9 +11,9 @@ const maxRewriteText = 4 << 10
 
 // rewriting is what a request's rewrites leave behind.
 type rewriting struct {
-	// host and path are what the client asked for, path in its normal form,
-	// once the request may bear others.
-	host, path string
+	// askedHost and askedPath are what the client asked for, the path in its
+	// normal form, once the request may bear others.
+	askedHost, askedPath string
 	// text is what has been put together; fields are views of it, so that it
 	// only grows until the request is done.
 	text []byte
@@ -37,10 +37,10 @@ func (c *call) rewritePath() *refusal {
 		return nil
 	}
 	req := &c.x.Request
-	c.rewriting.host, c.rewriting.path = req.Authority, req.Path
+	c.askedHost, c.askedPath = req.Authority, req.Path
 	var err error
 	if req.Path, c.text, err = w.Path(c.text, req.Path); err != nil {
-		req.Path = c.rewriting.path
+		req.Path = c.askedPath
 		return &refuseRewrite
 	}
 	if w.Host != rewrite.HostKeep && w.Host != rewrite.HostUpstream {
@@ -149,15 +149,15 @@ func (c *call) Value(v rewrite.Variable) string {
 
 // asked is the host and path that the client asked for.
 func (c *call) asked() (host, path string) {
-	if c.rewriting.path != "" {
-		return c.rewriting.host, c.rewriting.path
+	if c.askedPath != "" {
+		return c.askedHost, c.askedPath
 	}
 	return c.x.Request.Authority, c.x.Request.Path
 }
 
 // endRewriting forgets the request.
 func (c *call) endRewriting() {
-	c.rewriting.host, c.rewriting.path = "", ""
+	c.askedHost, c.askedPath = "", ""
 	if c.text = c.text[:0]; cap(c.text) > maxRewriteText {
 		c.text = nil
 	}

@@ -316,7 +316,7 @@ func TestRewritingHoldsOnToLittle(t *testing.T) {
 	x.Request.Path = "/" + strings.Repeat("a", maxRewriteText)
 	g.Serve(x)
 	g.Done(x, nil)
-	if c := x.State.(*call); cap(c.text) > maxRewriteText || c.rewriting.path != "" {
+	if c := x.State.(*call); cap(c.text) > maxRewriteText || c.askedPath != "" {
 		t.Errorf("%d bytes are kept", cap(c.text))
 	}
 }

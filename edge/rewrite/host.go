@@ -34,9 +34,10 @@ func validateHost(wrong *problems, h Host) {
 // validAuthority takes a DNS name or an IP address (IPv6 in brackets), with or
 // without a port.
 func validAuthority(text string) bool {
-	host, port := text, ""
+	host := text
 	if colon := strings.LastIndexByte(text, ':'); colon >= 0 && !strings.Contains(text[colon:], "]") {
-		host, port = text[:colon], text[colon+1:]
+		port := text[colon+1:]
+		host = text[:colon]
 		if number, err := strconv.ParseUint(port, 10, 16); err != nil || number == 0 || strconv.FormatUint(number, 10) != port {
 			return false
 		}

@@ -14,8 +14,8 @@ import (
 	"github.com/grayfed/grayfed/federation"
 )
 
-// ErrResult: captures make what is no path in normal form, like a dot segment
-// out of two dots or half an escape, or one longer than [MaxResult]. Such dot
+// ErrResult is that captures make no path in normal form, like a dot segment out
+// of two dots or half an escape, or one longer than [MaxResult]. Such dot
 // segments are not resolved: they would lead out of what the rule names.
 var ErrResult = errors.New("the rewritten path is not in normal form, or too long")
 

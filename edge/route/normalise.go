@@ -47,13 +47,15 @@ var pathBytes, unreserved = func() (class [256]byte, plain [256]bool) {
 }()
 
 // NormalisePath brings a request's path into its one normal form, which is
-// what routes match and what is forwarded:
+// what routes match, what is forwarded, and what a rewrite makes of it again,
+// so that no two of them can mean different resources:
 //
 //   - dot segments are removed (RFC 3986, section 5.2.4) and repeated slashes
 //     merged; a final slash stays, and is left by a final dot segment;
 //   - escapes of unreserved characters are decoded ("%2e", "%7E", "%61") and
 //     the digits of the others written in upper case (RFC 3986, section 6.2.2);
-//     "%2F" stays encoded and never parts segments;
+//     "%2F" stays encoded and never parts segments: decoded, it would let a
+//     client move what the route matched to another place at the upstream;
 //   - bytes that RFC 3986 does not allow in a path (non-ASCII, quotes, braces)
 //     are percent-encoded.
 //
