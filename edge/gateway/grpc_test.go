@@ -423,6 +423,18 @@ func TestGRPCRetries(t *testing.T) {
 			}
 		})
 	}
+	// A body says that more than the status came, whoever sends that.
+	plainly := newRig(t, patient(t))
+	plainly.configure(usersConfig(federation.Strict))
+	for body, want := range map[string]string{"": "b", "0123": "a"} {
+		plainly.stage(place{"a", "az1", "v1", respondWith(fmt.Sprintf(
+			"HTTP/1.1 200 OK\r\nContent-Type: application/grpc\r\ngrpc-status: 14\r\nContent-Length: %d\r\n\r\n%s", len(body), body))},
+			place{"b", "az2", "v1", answering("b")})
+		a := plainly.ask("POST", "/", "Content-Type: application/grpc", explain)
+		if decision := a.Header.Get("x-gray-decision"); !strings.HasSuffix(decision, "instance="+want) {
+			t.Errorf("body %q: %s", body, decision)
+		}
+	}
 	// What never reached an endpoint is sent to another one, whatever it is.
 	r := newGRPCRig(t)
 	r.configure(usersConfig(federation.Strict))

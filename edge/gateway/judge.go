@@ -39,7 +39,7 @@ func (p pass) ignore() {
 // leave gives the place at the endpoint back.
 func (c *call) leave() {
 	c.holds.leave(c.at.pass)
-	c.holds, c.at.pass = nil, pass{}
+	c.holds = nil
 	c.route.service.freed()
 }
 

@@ -66,7 +66,11 @@ func TestBreakerOpensAndCloses(t *testing.T) {
 		t.Errorf("counted %v", got)
 	}
 	// A breaker that stays as it is configured keeps its state.
-	r.configure(breaking())
+	config := breaking()
+	policy := config.Policies["users"]
+	policy.MaxRequests = 100
+	config.Policies["users"] = policy
+	r.configure(config)
 	if state := r.breaker().State(); state != breaker.Open {
 		t.Errorf("breaker is %s after a new configuration that says the same", state)
 	}
@@ -166,18 +170,52 @@ func TestBreakerTrials(t *testing.T) {
 	r.send(request{method: "GET"}).expect(t, 503, "no-baseline-usable") // the only trial is under way
 	_ = c.Close()
 	r.settled()
-	step <- func(_ *origin, nc net.Conn, _ string) bool {
-		_, _ = io.WriteString(nc, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-		_, _ = io.Copy(io.Discard, nc)
+	for what, answer := range map[string]string{
+		"a tunnel":      "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+		"a stream":      "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n",
+		"a long answer": "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n",
+	} {
+		for r.breaker().State() == breaker.Closed {
+			step <- reset
+			r.send(request{method: "POST"}).expect(t, 502, "upstream-failed")
+		}
+		eventually(t, "half open", func() bool { return r.breaker().State() == breaker.HalfOpen })
+		step <- func(_ *origin, nc net.Conn, _ string) bool {
+			_, _ = io.WriteString(nc, answer)
+			_, _ = io.Copy(io.Discard, nc)
+			return false
+		}
+		c = r.dial()
+		c.send("GET / HTTP/1.1\r\nHost: users.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+		if line, err := c.r.ReadString('\n'); err != nil || !strings.HasPrefix(answer, line) {
+			t.Fatalf("%q, %v", line, err)
+		}
+		if state := r.breaker().State(); state != breaker.Closed {
+			t.Errorf("breaker is %s while %s stands", state, what)
+		}
+		_ = c.Close()
+		r.settled()
+	}
+}
+
+// What went wrong twice within one exchange is one failure.
+func TestBreakerCountsOnce(t *testing.T) {
+	r := newRig(t, patient(t))
+	r.configure(breaking())
+	r.stage(place{"a", "az1", "v1", func(_ *origin, nc net.Conn, _ string) bool {
+		_, _ = io.WriteString(nc, "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 10\r\n\r\nhalf")
 		return false
+	}})
+	for n := range 3 {
+		if state := r.breaker().State(); state != breaker.Closed {
+			t.Errorf("breaker is %s after %d failures", state, n)
+		}
+		c := r.dial()
+		c.send("POST / HTTP/1.1\r\nHost: users.test\r\n\r\n")
+		_, _ = io.ReadAll(c.r)
+		r.settled()
 	}
-	c = r.dial()
-	c.send("GET / HTTP/1.1\r\nHost: users.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-	if line, err := c.r.ReadString('\n'); err != nil || !strings.Contains(line, "101") {
-		t.Fatalf("%q, %v", line, err)
+	if state := r.breaker().State(); state != breaker.Open {
+		t.Errorf("breaker is %s after three failures", state)
 	}
-	if state := r.breaker().State(); state != breaker.Closed {
-		t.Errorf("breaker is %s while a tunnel stands", state)
-	}
-	_ = c.Close()
 }

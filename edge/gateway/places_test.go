@@ -158,3 +158,38 @@ func TestQueuesOfSubsets(t *testing.T) {
 		(<-got).expect(t, 200, "canary")
 	}
 }
+
+// Who comes while others wait does not take the place that they wait for.
+func TestQueueIsFair(t *testing.T) {
+	r := newRig(t, patient(t))
+	r.configure(limited(Policy{MaxRequests: 1, Queue: admission.Options{Size: 2, Wait: 50 * time.Millisecond}}))
+	r.stage(place{"a", "az1", "v1", answering("ok")})
+	waiter, err := r.gateway.routing.Load().services["users"].waitingRoom().of("baseline").Join()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.send(request{method: "GET"}).expect(t, 503, "queue-timeout")
+	waiter.Leave()
+	r.send(request{method: "GET"}).expect(t, 200, "ok")
+}
+
+// A request that the service has room for and no endpoint waits without asking
+// again and again, and holds no place of the service meanwhile.
+func TestQueueBehindBothLimits(t *testing.T) {
+	r := newRig(t, patient(t))
+	r.configure(limited(Policy{MaxRequests: 1, MaxServiceRequests: 5, Queue: admission.Options{Size: 2, Wait: time.Minute}}))
+	waits, open := gate("slow")
+	r.stage(place{"a", "az1", "v1", waits})
+	service := r.gateway.routing.Load().services["users"]
+	got := make(chan answer, 2)
+	for n := range 2 {
+		go func() { got <- r.send(request{method: "GET"}) }()
+		eventually(t, "it is where it belongs", func() bool {
+			return service.waitingRoom().of("baseline").Waiting() == int64(n) && service.limit.InFlight() == 1
+		})
+	}
+	close(open)
+	for range 2 {
+		(<-got).expect(t, 200, "slow")
+	}
+}
