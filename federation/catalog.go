@@ -99,6 +99,18 @@ func (c *Catalog) Apply(changes []Change, revision int64) {
 	c.finish(p) // unlocks
 }
 
+// Anticipate shows whether an instance drains before the registry confirms it:
+// i is the instance as it is known but for that. Any newer revision of it, or
+// its end, takes its place. It is outside the digest.
+func (c *Catalog) Anticipate(i *Instance) {
+	c.mu.Lock()
+	p := c.newPatch(c.current.Load())
+	if known := p.peek(i.Key); known != nil && known.Revision == i.Revision && known.Draining != i.Draining {
+		p.set(i)
+	}
+	c.finish(p) // unlocks
+}
+
 // ReplaceLocal makes instances the whole of what a source of this edge alone
 // (DNS upstreams) knows. They are outside the digest. Their service names
 // contain a ":", which no registered service's can.

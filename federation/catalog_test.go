@@ -55,6 +55,37 @@ func put(i *federation.Instance) federation.Change {
 	return federation.Change{Put: i, Key: i.Key, Revision: i.Revision}
 }
 
+func TestCatalogAnticipatesDraining(t *testing.T) {
+	f := newFixture()
+	f.Replace([]*federation.Instance{instance("s", "a", "az1", 5)}, 10)
+	before := f.Snapshot()
+	key := federation.Key{Service: "s", ID: "a"}
+	drained := *before.Endpoint(key).Instance
+	drained.Draining = true
+	f.Anticipate(&drained)
+	if e := f.Snapshot().Endpoint(key); !e.Draining || e.Usable() || before.Endpoint(key).Draining {
+		t.Errorf("anticipated: %+v", e.Instance)
+	}
+	if now := f.Snapshot(); now.Digest != before.Digest || now.Revision != before.Revision || f.made[0].closed != 0 || len(f.made) != 1 {
+		t.Error("what nobody has confirmed shows in digest, revision or runtime")
+	}
+	// The watch may repeat the revision that is known.
+	f.Apply([]federation.Change{put(instance("s", "a", "az1", 5))}, 11)
+	if !f.Snapshot().Endpoint(key).Draining {
+		t.Error("a repeated event took it back")
+	}
+	f.Apply([]federation.Change{put(instance("s", "a", "az1", 12))}, 12)
+	f.Anticipate(&drained) // of a revision that is no more
+	if e := f.Snapshot().Endpoint(key); e.Draining {
+		t.Errorf("a newer revision: %+v", e.Instance)
+	}
+	stranger := *instance("s", "b", "az1", 3)
+	stranger.Draining = true
+	if f.Anticipate(&stranger); f.Snapshot().Instances != 1 {
+		t.Error("an instance that is not registered came up")
+	}
+}
+
 func TestCatalogIgnoresWhatIsNotNewer(t *testing.T) {
 	f := newFixture()
 	f.Replace([]*federation.Instance{instance("s", "a", "az1", 5)}, 10)

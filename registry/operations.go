@@ -117,7 +117,8 @@ func (r *Registry) granted(i *federation.Instance) {
 
 // Deregister puts a tombstone in the instance's place. Any edge may: it is told
 // a key, not a claim to be it. ErrNotFound when nothing is registered. While
-// etcd is away, what this edge owns is queued.
+// etcd is away, what this edge owns is queued, and drains at this edge until
+// then.
 func (r *Registry) Deregister(ctx context.Context, key federation.Key, opts PutOptions) error {
 	_, err := r.change(ctx, key, "deregister", opts, func(current *federation.Instance) (record, error) {
 		return record{tomb: r.tombstoneOf(current, EventDeregistered)}, nil
@@ -127,7 +128,7 @@ func (r *Registry) Deregister(ctx context.Context, key federation.Key, opts PutO
 
 // Drain marks the instance as draining, whoever owns it, and returns it as
 // stored; again is no change. ErrNotFound when nothing is registered. While
-// etcd is away, what this edge owns is queued.
+// etcd is away, what this edge owns is queued, and drains at this edge at once.
 func (r *Registry) Drain(ctx context.Context, key federation.Key, opts PutOptions) (federation.Instance, error) {
 	stored, err := r.change(ctx, key, "drain", opts, func(current *federation.Instance) (record, error) {
 		if current.Draining {

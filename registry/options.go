@@ -14,8 +14,9 @@ import (
 	"github.com/grayfed/grayfed/federation"
 )
 
-// Sink takes the registered instances. It is called by one goroutine at a
-// time, in the order of etcd's revisions. A [federation.Catalog] is one.
+// Sink takes the registered instances. Replace and Apply are called by one
+// goroutine at a time, in the order of etcd's revisions. A [federation.Catalog]
+// is one.
 type Sink interface {
 	// Replace brings everything that exists at a revision; what is not among
 	// it is gone.
@@ -23,6 +24,10 @@ type Sink interface {
 	// Apply brings what changed up to a revision. It is also called without
 	// changes, when the revision moved for other reasons.
 	Apply(changes []federation.Change, revision int64)
+	// Anticipate brings whether an instance drains by a write that waits for
+	// etcd, from any goroutine. It holds until the instance has another
+	// revision than this.
+	Anticipate(i *federation.Instance)
 }
 
 // EdgeSink takes the registered edges, this one included, from the same

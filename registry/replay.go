@@ -75,10 +75,31 @@ func (r *Registry) later(key federation.Key, action string, opts PutOptions, cau
 			key: key, stamp: stamp, taken: time.Now().Round(0), action: action, actor: opts.Actor,
 			next: next, whole: whole,
 		})
+		if added {
+			r.anticipate(key)
+		}
 		if added || err != nil {
 			return next, err
 		}
 	}
+}
+
+// anticipate shows at once, at this edge, whether an instance drains or ends by
+// a queued write: nobody who asks for that wants it sent requests until etcd is
+// back. Without a queued write it shows what etcd said last.
+func (r *Registry) anticipate(key federation.Key) {
+	w := r.pending.held(key)
+	r.mu.Lock()
+	known := r.view.instances[key]
+	r.mu.Unlock()
+	if known == nil {
+		return
+	}
+	shown := *known
+	if w != nil {
+		shown.Draining = w.next.instance == nil || w.next.instance.Draining
+	}
+	r.opts.Sink.Anticipate(&shown)
 }
 
 // replayPending writes what was queued, in its order, when etcd is back.
@@ -109,6 +130,9 @@ func (r *Registry) replayAll(ctx context.Context) bool {
 			return false
 		}
 		r.pending.done(w)
+		if err != nil {
+			r.anticipate(w.key)
+		}
 	}
 	return true
 }

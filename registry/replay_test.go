@@ -296,3 +296,49 @@ func TestQueueIsBounded(t *testing.T) {
 		}
 	}
 }
+
+// Who drains or deregisters while etcd is away wants no more requests now.
+func TestQueuedDrainTakesEffectAtOnce(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	r := newRig(t)
+	a := outage(t, r, []string{"u1", "u2", "u3", "u4"})
+	before := a.catalog.Snapshot()
+	draining := func(id string) bool { i := a.get(id); return i != nil && i.Draining }
+	if _, err := a.Drain(ctx, key("u1"), PutOptions{}); err != nil || !draining("u1") {
+		t.Errorf("drained: %+v, %v", a.get("u1"), err)
+	}
+	if err := a.Deregister(ctx, key("u2"), PutOptions{}); err != nil || !draining("u2") {
+		t.Errorf("deregistered: %+v, %v", a.get("u2"), err)
+	}
+	if _, err := a.Drain(ctx, key("u3"), PutOptions{}); err != nil || !draining("u3") {
+		t.Errorf("drained: %+v, %v", a.get("u3"), err)
+	}
+	if _, err := a.Register(ctx, versioned("u3", "v2"), PutOptions{}); err != nil || draining("u3") {
+		t.Errorf("registered again, not draining: %+v, %v", a.get("u3"), err)
+	}
+	if draining("u4") {
+		t.Errorf("drains unasked: %+v", a.get("u4"))
+	}
+	if after := a.catalog.Snapshot(); after.Digest != before.Digest || after.Revision != before.Revision {
+		t.Errorf("digest %s at %d became %s at %d, though etcd has confirmed nothing", before.Digest, before.Revision, after.Digest, after.Revision)
+	}
+	a.gate.reopen(r.etcd)
+	eventually(t, "replayed", func() bool { return a.Status().Queued == 0 })
+	r.agree(a)
+	if !draining("u1") || a.get("u2") != nil || draining("u3") || a.get("u3").Version != "v2" {
+		t.Errorf("after the replay: %+v, %+v, %+v", a.get("u1"), a.get("u2"), a.get("u3"))
+	}
+}
+
+func TestRefusedDrainIsTakenBack(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	a := outage(t, r, []string{"u1"}, func(o *Options) { o.Timing.ReplayAge = time.Nanosecond })
+	if _, err := a.Drain(context.Background(), key("u1"), PutOptions{}); err != nil || !a.get("u1").Draining {
+		t.Errorf("drained: %+v, %v", a.get("u1"), err)
+	}
+	a.gate.reopen(r.etcd)
+	eventually(t, "too old to be replayed", func() bool { return len(a.events.of("u1", EventReplayExpired)) == 1 && !a.get("u1").Draining })
+	r.agree(a)
+}

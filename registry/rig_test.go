@@ -304,6 +304,8 @@ func (s *checkedSink) Apply(changes []federation.Change, revision int64) {
 	s.to.Apply(changes, revision)
 }
 
+func (s *checkedSink) Anticipate(i *federation.Instance) { s.to.Anticipate(i) }
+
 func (s *checkedSink) enter() func() {
 	if !s.busy.CompareAndSwap(false, true) {
 		s.t.Error("the sink is called by two goroutines at once")
