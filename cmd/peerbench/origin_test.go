@@ -145,6 +145,9 @@ func TestCheckEcho(t *testing.T) {
 	if err := checkEcho(good(), "http", canaryRelease, canaryRelease); err != nil {
 		t.Fatal(err)
 	}
+	if err := checkEcho(good(), "https", canaryRelease, canaryRelease); err == nil || !strings.Contains(err.Error(), "x-forwarded-proto") {
+		t.Errorf("TLS that the origin is not told of: %v", err)
+	}
 	if err := checkEcho(good(), "http", canaryRelease, stableRelease); err == nil {
 		t.Error("the wrong release passes")
 	}

@@ -3,6 +3,9 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -67,6 +70,31 @@ func TestVerifyRefusesAnotherProtocol(t *testing.T) {
 		if _, err := p.discard(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// A listener of TLS that knows nothing of ALPN answers by HTTP/1.1 whatever the
+// client asks for.
+func TestVerifyRefusesHTTP1InsteadOfHTTP2(t *testing.T) {
+	cert, err := newCertificate(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := tls.LoadX509KeyPair(cert.CertFile, cert.KeyFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := tls.Listen("tcp4", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	server := &httptest.Server{Listener: listener, Config: &http.Server{Handler: answer, ReadHeaderTimeout: time.Minute}}
+	server.Start()
+	defer server.Close()
+	claimed := entrance{listen: netip.MustParseAddrPort(listener.Addr().String()), speaks: protocol{TLS: true, HTTP2: true}, cert: cert}
+	if err := verify(context.Background(), claimed, pathPrefix+"42"); err == nil || !strings.Contains(err.Error(), "want h2 over TLS") {
+		t.Errorf("a proxy without HTTP/2: %v", err)
 	}
 }
 
