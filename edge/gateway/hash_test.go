@@ -142,11 +142,9 @@ func FuzzCookie(f *testing.F) {
 		var header exchange.Fields
 		header.Append(exchange.Field{Name: "cookie", Value: text, ID: exchange.FieldCookie})
 		got := cookie(&header, "session")
-		for _, c := range (&http.Request{Header: http.Header{"Cookie": {text}}}).CookiesNamed("session") {
-			if c.Value != "" && !c.Quoted && got == "" {
-				t.Errorf("%q: got nothing, net/http has %q", text, c.Value)
-			}
-			return
+		known := (&http.Request{Header: http.Header{"Cookie": {text}}}).CookiesNamed("session")
+		if len(known) > 0 && known[0].Value != "" && !known[0].Quoted && got == "" {
+			t.Errorf("%q: got nothing, net/http has %q", text, known[0].Value)
 		}
 	})
 }
