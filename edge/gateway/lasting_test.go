@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/grayfed/grayfed/edge/exchange"
 	"github.com/grayfed/grayfed/federation"
 )
 
@@ -115,6 +116,29 @@ func TestLastingIsDrained(t *testing.T) {
 			}
 			keeps.echoes() // the twin: an endpoint that does not leave
 		})
+	}
+}
+
+func TestIsStream(t *testing.T) {
+	for _, test := range []struct {
+		status      int
+		contentType string
+		length      int64
+		body        exchange.Body
+		want        bool
+	}{
+		{200, "text/event-stream", -1, &exchange.BytesBody{}, true},
+		{404, "application/grpc", -1, &exchange.BytesBody{}, true},
+		{200, "text/event-stream", 5, &exchange.BytesBody{}, false},
+		{200, "text/event-stream", -1, nil, false}, // an answer to HEAD
+		{200, "text/html", -1, &exchange.BytesBody{}, false},
+		{503, "text/event-stream", -1, &exchange.BytesBody{}, false},
+	} {
+		resp := &exchange.Response{Status: test.status, ContentLength: test.length, Body: test.body}
+		resp.Header.Add("content-type", test.contentType)
+		if got := isStream(resp); got != test.want {
+			t.Errorf("%+v: %v", test, got)
+		}
 	}
 }
 

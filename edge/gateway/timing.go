@@ -103,8 +103,9 @@ func (c *call) headCame(e *endpoint) {
 }
 
 // isStream reports whether an answer lasts as long as it has something to say.
+// One that may be followed by another attempt does not.
 func isStream(resp *exchange.Response) bool {
-	if resp.ContentLength >= 0 || resp.Body == nil {
+	if resp.ContentLength >= 0 || resp.Body == nil || gatewayFailed(resp.Status) {
 		return false
 	}
 	contentType, _ := resp.Header.Get(exchange.FieldContentType)
