@@ -53,6 +53,10 @@ fuzz: ## Run every fuzz target for FUZZTIME each
 bench: ## Run the micro benchmarks (BENCH=name narrows)
 	go test -run '^$$' -bench '$(BENCH)' -benchmem $(PACKAGES)
 
+.PHONY: soak
+soak: ## Run the long forms: 100 rounds of gRPC, 1,000 changes under load, 4 GiB each way (3 minutes)
+	go test -v -timeout 30m -run '^(TestGRPCInterop|TestConfigurationsChangeUnderLoad|TestLargeBodiesPass)$$' ./edge/ -soak
+
 .PHONY: peerbench
 peerbench: build ## Measure beside nginx, haproxy, caddy and net/http (PEERBENCH_FLAGS='-rounds 3')
 	cmd/peerbench/install.sh

@@ -44,8 +44,8 @@ func TestForwardingOnEveryProtocol(t *testing.T) {
 	}
 	h1 := func(p *http.Protocols) { p.SetHTTP1(true) }
 	h2c := func(p *http.Protocols) { p.SetUnencryptedHTTP2(true) }
-	w.register("one", "", w.origin(h1, tell), federation.HTTP1)
-	w.register("two", "", w.origin(h2c, tell), federation.H2C)
+	w.register("one", "", w.ca.serve(t, federation.HTTP1, tell), federation.HTTP1)
+	w.register("two", "", w.ca.serve(t, federation.H2C, tell), federation.H2C)
 	for name, c := range map[string]struct {
 		scheme, address string
 		protocols       func(*http.Protocols)

@@ -135,7 +135,7 @@ func TestShortGRPCDeadlines(t *testing.T) {
 		p.Health.Probe.Interval = 5 * time.Minute
 		p.Health.Ejection.GatewayFailures = 1
 	})
-	address := w.origin(func(p *http.Protocols) { p.SetUnencryptedHTTP2(true) }, func(_ http.ResponseWriter, r *http.Request) {
+	address := w.ca.serve(t, federation.H2C, func(_ http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/slow/breaks" {
 			<-r.Context().Done()
 		}

@@ -268,7 +268,7 @@ func TestCompressedMessagesPass(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := make(chan string, 1)
-	address := w.origin(func(p *http.Protocols) { p.SetUnencryptedHTTP2(true) }, func(rw http.ResponseWriter, r *http.Request) {
+	address := w.ca.serve(t, federation.H2C, func(rw http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		got <- fmt.Sprintf("%s %v %v", r.Header.Get("Grpc-Encoding"), bytes.Equal(body, message.Bytes()), err)
 		rw.Header().Set("Content-Type", "application/grpc")

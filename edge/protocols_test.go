@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"log"
 	"math/big"
 	"net"
 	"net/http"
@@ -72,10 +73,7 @@ func newAuthority(t testing.TB) *authority {
 // and body it saw.
 func (a *authority) upstreamOf(t *testing.T, protocol federation.Protocol) (address string) {
 	t.Helper()
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/healthz" {
-			return
-		}
+	return a.serve(t, protocol, func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
 			w.WriteHeader(http.StatusBadRequest)
@@ -84,7 +82,18 @@ func (a *authority) upstreamOf(t *testing.T, protocol federation.Protocol) (addr
 		w.Header().Set("Trailer", "x-sum")
 		_, _ = fmt.Fprintf(w, "%s %s %s", r.Proto, r.Header.Get("X-Forwarded-Proto"), body)
 		w.Header().Set("x-sum", fmt.Sprint(len(body)))
+	})
+}
+
+// serve starts a real server of a protocol, which answers probes by itself.
+func (a *authority) serve(t testing.TB, protocol federation.Protocol, handler http.HandlerFunc) (address string) {
+	t.Helper()
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/healthz" {
+			handler(w, r)
+		}
 	}))
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // of those that are gone
 	server.Config.Protocols = new(http.Protocols)
 	server.TLS = &tls.Config{Certificates: []tls.Certificate{a.pair}}
 	switch protocol {

@@ -182,14 +182,10 @@ func newLasting(t testing.TB, drain time.Duration) *hostile {
 		p.Shutdown.DrainTimeout = drain
 		p.Health.Ejection.GatewayFailures, p.Health.Ejection.ConnectFailures = 1, 1
 	})}
-	h1 := func(p *http.Protocols) { p.SetHTTP1(true) }
-	h.register("chat", "v1", h.origin1("v1", h1), federation.HTTP1)
-	h.register("chat", "v2-beta", h.origin1("v2-beta", h1), federation.HTTP1)
+	for _, version := range []string{"v1", "v2-beta"} {
+		h.register("chat", version, h.ca.serve(t, federation.HTTP1, chat(version)), federation.HTTP1)
+	}
 	return h
-}
-
-func (h *hostile) origin1(version string, protocols func(*http.Protocols)) string {
-	return h.whole.origin(protocols, chat(version))
 }
 
 // TestWebSocket goes through each way in, to the release that the tag names. It
@@ -304,7 +300,7 @@ func TestWebSocketsDrain(t *testing.T) {
 	goOn(here)
 	untilOver(here)
 
-	h.register("chat", "v2-beta", h.origin1("v2-beta", func(p *http.Protocols) { p.SetHTTP1(true) }), federation.HTTP1)
+	h.register("chat", "v2-beta", h.ca.serve(t, federation.HTTP1, chat("v2-beta")), federation.HTTP1)
 	eventually(t, "it is back", func() error {
 		c, err := h.dialTalk("ws", "v2-beta")
 		if err == nil {
@@ -350,8 +346,8 @@ func TestEventStream(t *testing.T) {
 		}
 	}
 	h1, h2c := func(p *http.Protocols) { p.SetHTTP1(true) }, func(p *http.Protocols) { p.SetUnencryptedHTTP2(true) }
-	w.register("one", "", w.origin(h1, events), federation.HTTP1)
-	w.register("two", "", w.origin(h2c, events), federation.H2C)
+	w.register("one", "", w.ca.serve(t, federation.HTTP1, events), federation.HTTP1)
+	w.register("two", "", w.ca.serve(t, federation.H2C, events), federation.H2C)
 	h2 := func(p *http.Protocols) { p.SetHTTP2(true) }
 	for name, c := range map[string]struct {
 		protocols func(*http.Protocols)
@@ -380,7 +376,7 @@ func TestEventStream(t *testing.T) {
 						t.Fatal("the origin's answer was given up")
 					}
 				}
-				if n, err := body.Read(event); n != 0 || err != io.EOF { //nolint:errorlint // as Read returns it
+				if n, err := body.Read(event); n != 0 || err != io.EOF {
 					t.Errorf("after the last event: %d bytes, %v", n, err)
 				}
 				// The twin: what is no stream has to end.
@@ -393,7 +389,7 @@ func TestEventStream(t *testing.T) {
 }
 
 // get returns the body of an answer, which may go on.
-func get(ctx context.Context, t *testing.T, client *http.Client, url string) io.Reader {
+func get(ctx context.Context, t testing.TB, client *http.Client, url string) io.Reader {
 	t.Helper()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {

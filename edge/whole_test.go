@@ -4,9 +4,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
-	"log"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -51,8 +49,14 @@ func startWhole(t testing.TB, documents string, tune func(*config.Process), prep
 // waits until the edge sends there.
 func (w *whole) register(service, version, address string, protocol federation.Protocol) {
 	w.t.Helper()
+	w.registerAs(service+version, service, version, address, protocol)
+}
+
+// registerAs registers one of several.
+func (w *whole) registerAs(id, service, version, address string, protocol federation.Protocol) {
+	w.t.Helper()
 	ttl := federation.Duration(0) // judged by probes: nobody sends heartbeats here
-	_, err := w.api.Register(w.t.Context(), federation.Key{Service: service, ID: service + version}, api.Registration{
+	_, err := w.api.Register(w.t.Context(), federation.Key{Service: service, ID: id}, api.Registration{
 		Zone: "az1", Region: "east", Address: address, Version: version, Protocol: string(protocol), TTL: &ttl,
 	}, api.WriteOptions{})
 	if err != nil {
@@ -127,19 +131,4 @@ func (w *whole) series() map[string]string {
 		}
 	}
 	return all
-}
-
-// origin starts a server of an instance that answers probes by itself.
-func (w *whole) origin(protocols func(*http.Protocols), serve http.HandlerFunc) (address string) {
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/healthz" {
-			serve(rw, r)
-		}
-	}))
-	server.Config.Protocols = new(http.Protocols)
-	server.Config.ErrorLog = log.New(io.Discard, "", 0)
-	protocols(server.Config.Protocols)
-	server.Start()
-	w.t.Cleanup(server.Close)
-	return server.Listener.Addr().String()
 }
