@@ -49,7 +49,7 @@ var mayImport = map[string][]string{
 	"chaos/lab/etcd":     {"go.etcd.io/etcd/server/v3/embed", "go.uber.org/zap"},
 	"chaos/lab/sample":   {"edge/api", "edge/api/registrar", "federation"},
 	"cmd/grayfed":        {"edge", "edge/api", "edge/api/registrar", "federation", "edge/config", "chaos/*", "chaos/lab/*", "github.com/spf13/cobra", "go.yaml.in/yaml/v3"},
-	"cmd/peerbench":      {"golang.org/x/sys/unix"},
+	"cmd/peerbench":      {"golang.org/x/net/http2", "golang.org/x/sys/unix"},
 }
 
 // pure packages decide; they measure and trace nothing.
