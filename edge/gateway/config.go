@@ -115,6 +115,7 @@ func (g *Gateway) SetConfig(c Config) error {
 		g.plan(s)
 	}
 	g.routing.Store(next)
+	g.setRetired(old, next)
 	for name := range old.services {
 		if next.services[name] == nil {
 			g.metrics.forget(name)

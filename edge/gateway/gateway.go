@@ -59,7 +59,8 @@ type Options struct {
 	// transport.
 	ConnectTimeout time.Duration
 	// DrainTimeout is how long tunnels and streams may go on at an endpoint that
-	// drains or is gone; 0: until they end.
+	// drains or is gone, or on a route that a new configuration does not have or
+	// leads to another service; 0: until they end.
 	DrainTimeout time.Duration
 	// Requests and AccessLog take the evidence; nil: none is kept.
 	Requests  *observe.Requests
@@ -130,9 +131,9 @@ type Gateway struct {
 
 	// mu orders the changes of plans; requests do not take it.
 	mu      sync.Mutex
-	config  Config                // mu
-	leaving map[*endpoint]leaving // mu
-	ticks   int                   // mu; calls of Refresh
+	config  Config  // mu
+	leaving leaving // mu
+	ticks   int     // mu; calls of Refresh
 }
 
 var _ exchange.Handler = (*Gateway)(nil)
@@ -148,7 +149,7 @@ func New(o Options) (*Gateway, error) {
 		zones:   make(map[string]*zone),
 		opened:  make(map[*endpoint]federation.Key),
 		closing: make(map[*endpoint]struct{}),
-		leaving: make(map[*endpoint]leaving),
+		leaving: leaving{endpoints: make(map[*endpoint]time.Time), routes: make(map[retired]time.Time)},
 	}
 	var err error
 	if g.metrics, err = newMetrics(o.Registerer); err != nil {

@@ -142,6 +142,61 @@ func TestIsStream(t *testing.T) {
 	}
 }
 
+// The same on a route that is gone, or leads elsewhere.
+func TestRetiredRoutesAreDrained(t *testing.T) {
+	for name, change := range map[string]func(*Route){
+		"gone":            func(r *Route) { r.ID = "renamed" },
+		"leads elsewhere": func(r *Route) { r.Service = "other" },
+		"stays":           func(r *Route) { r.Total = time.Hour },
+	} {
+		t.Run(name, func(t *testing.T) {
+			now := time.Now()
+			r := newRig(t, func(o *Options) {
+				patient(t)(o)
+				o.DrainTimeout = 10 * time.Second
+				o.Now = func() time.Time { return now }
+			})
+			r.configure(usersConfig(federation.Strict))
+			r.stage(place{"a", "az1", "v1", chat("a")})
+			c, _, _ := r.upgrade("")
+			config := usersConfig(federation.Strict)
+			change(&config.Routes[0])
+			r.configure(config)
+			r.gateway.Refresh(now.Add(9 * time.Second))
+			c.echoes()
+			r.gateway.Refresh(now.Add(10 * time.Second))
+			if name == "stays" {
+				c.echoes()
+			} else if _, err := c.r.ReadByte(); err == nil {
+				t.Error("the tunnel goes on")
+			}
+			// What is gone for long is forgotten.
+			r.gateway.Refresh(now.Add(time.Hour))
+			if n := len(r.gateway.leaving.routes); n != 0 {
+				t.Errorf("%d routes remembered", n)
+			}
+		})
+	}
+}
+
+// What drained and went without ever being asked leaves nothing behind.
+func TestLeavingIsForgotten(t *testing.T) {
+	r := newRig(t, patient(t))
+	r.configure(usersConfig(federation.Strict))
+	i := instance("a", "az1", "v1", "10.0.0.1:80")
+	i.Draining = true
+	r.register(i)
+	r.gateway.Refresh(time.Now())
+	if n := len(r.gateway.leaving.endpoints); n != 1 {
+		t.Errorf("%d endpoints leave, want 1", n)
+	}
+	r.register()
+	r.gateway.Refresh(time.Now())
+	if n := len(r.gateway.leaving.endpoints); n != 0 {
+		t.Errorf("%d endpoints remembered", n)
+	}
+}
+
 // An endpoint that takes requests again keeps what lasts.
 func TestDrainingTakenBack(t *testing.T) {
 	now := time.Now()
