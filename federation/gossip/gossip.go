@@ -233,7 +233,8 @@ func (g *Gossip) PublishLoad(key federation.Key, inFlight int64) {
 }
 
 // SetKnown gives the gossip addresses of edges in the registry: those that are
-// not alive are tried for ever. Ill-formed ones are left out.
+// not alive are tried for ever. Their order does not matter; ill-formed ones are
+// left out.
 func (g *Gossip) SetKnown(addresses []string) {
 	known := make([]string, 0, len(addresses))
 	for _, a := range addresses {
@@ -241,6 +242,7 @@ func (g *Gossip) SetKnown(addresses []string) {
 			known = append(known, a)
 		}
 	}
+	slices.Sort(known)
 	g.mu.Lock()
 	same := slices.Equal(g.known, known)
 	g.known = known

@@ -339,3 +339,32 @@ func BenchmarkDeath(b *testing.B) {
 	b.ReportMetric(float64(all[len(all)/2].Milliseconds()), "p50-ms")
 	b.ReportMetric(float64(all[len(all)-1].Milliseconds()), "max-ms")
 }
+
+// The registry's edges come out of a map: another order is no news, and must not
+// have the absent ones tried without the pause between two attempts.
+func TestKnownAddressesInAnotherOrderAreNoNews(t *testing.T) {
+	g, err := New(Options{Self: federation.Edge{ID: "e0", Incarnation: 1}, Bind: "127.0.0.1:0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kicked := func() bool {
+		select {
+		case <-g.kick:
+			return true
+		default:
+			return false
+		}
+	}
+	g.SetKnown([]string{"10.0.0.2:7946", "10.0.0.1:7946"})
+	if !kicked() {
+		t.Error("new addresses are not tried")
+	}
+	g.SetKnown([]string{"10.0.0.1:7946", "10.0.0.2:7946"})
+	if kicked() {
+		t.Error("the same addresses count as new")
+	}
+	g.SetKnown([]string{"10.0.0.1:7946", "10.0.0.3:7946"})
+	if !kicked() {
+		t.Error("a new address is not tried")
+	}
+}
