@@ -236,16 +236,13 @@ const (
 func (r *Registry) ownerState(id string) ownerState {
 	r.mu.Lock()
 	e, leased := r.view.edges[id]
-	live := r.view.live
 	r.mu.Unlock()
 	alive := r.edgeAlive.Load()
 	switch {
 	case id == r.self:
 		return ownerAlive
-	case !live && !leased:
-		return ownerGone // by the cached view; the transaction checks it
 	case !leased:
-		return ownerGone
+		return ownerGone // by this view; the transaction checks it
 	// Gossip may need a moment to meet an edge that has just come.
 	case alive != nil && !(*alive)(id) && time.Since(e.seen) > r.timing.EdgeLease:
 		return ownerDead
