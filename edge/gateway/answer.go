@@ -169,7 +169,7 @@ func (c *call) log(out *observe.AccessLog, took time.Duration, failure *exchange
 		Path: path, Query: x.Request.Query, Proto: x.Request.Proto.String(),
 		Subset: c.subset(), Rung: c.at.rung.String(), Reason: c.reason(), Release: c.decision.Release,
 		Status: c.status(), RequestBytes: x.RequestBytes, ResponseBytes: x.ResponseBytes,
-		Duration: took, UpstreamDuration: c.headTook, Retries: c.retries,
+		Duration: took, UpstreamDuration: c.headTook, Retries: c.retries, GRPCStatus: c.grpcEnd(),
 	}
 	if c.route != nil {
 		r.Route, r.Service = c.route.config.ID, c.route.config.Service

@@ -236,7 +236,7 @@ func (g *Gateway) Done(x *exchange.Exchange, err error) {
 	}
 	c.leaveService()
 	if s := c.series.of(c.subset()); s != nil {
-		s.Observe(uint8(c.at.rung), c.status(), took)
+		s.Observe(uint8(c.at.rung), c.outcome(), took)
 		if c.retries > 0 {
 			s.Retried(c.retries)
 		}

@@ -146,6 +146,46 @@ func (c *call) unavailable() bool {
 	return status == grpcUnavailable
 }
 
+// grpcEnd is the status that ended a gRPC call, once it is over; empty when it is
+// none, or ended without.
+func (c *call) grpcEnd() string {
+	if !c.grpc {
+		return ""
+	}
+	const name = "grpc-status"
+	if status, ok := c.x.Response.Header.GetName(name); ok {
+		return status
+	}
+	if body := c.x.Response.Body; body != nil {
+		if trailer := body.Trailer(); trailer != nil {
+			status, _ := trailer.GetName(name)
+			return status
+		}
+	}
+	return ""
+}
+
+// httpStatuses is what gRPC statuses are in HTTP, by number (google.rpc.Code).
+var httpStatuses = [...]int{200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401}
+
+// outcome is the status that metrics count the request by: of a gRPC call that
+// was answered, what its status is in HTTP.
+func (c *call) outcome() int {
+	status := c.status()
+	if !c.grpc || status != 200 {
+		return status
+	}
+	number, err := strconv.ParseUint(c.grpcEnd(), 10, 8)
+	switch {
+	case err != nil:
+		return status
+	case number < uint64(len(httpStatuses)):
+		return httpStatuses[number]
+	default:
+		return 500
+	}
+}
+
 // refuseGRPC answers a gRPC client: with a status instead of a problem document
 // ("Trailers-Only").
 func (c *call) refuseGRPC(r *refusal) {

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -27,7 +28,9 @@ import (
 	"github.com/grayfed/grayfed/edge/breaker"
 	"github.com/grayfed/grayfed/edge/exchange"
 	"github.com/grayfed/grayfed/edge/http2"
+	"github.com/grayfed/grayfed/edge/observe"
 	"github.com/grayfed/grayfed/edge/ratelimit"
+	"github.com/grayfed/grayfed/edge/route"
 	"github.com/grayfed/grayfed/federation"
 )
 
@@ -243,6 +246,37 @@ func TestGRPCPassesThrough(t *testing.T) {
 	_, err := r.client.UnaryCall(context.Background(), &grpc_testing.SimpleRequest{})
 	if got := status.Convert(err); got.Code() != codes.FailedPrecondition || got.Message() != "not 100% ready" {
 		t.Errorf("%v", err)
+	}
+}
+
+// A call's status is in the log, wherever it stood, and metrics count by it.
+func TestGRPCEvidence(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	r := newGRPCRig(t)
+	requests, err := observe.NewRequests(reg, make([]string, route.RungCount))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.gateway.opts.Requests = requests
+	r.configure(usersConfig(federation.Strict))
+	answer := codes.OK
+	service := &grpcService{unary: func(context.Context, *grpc_testing.SimpleRequest) (*grpc_testing.SimpleResponse, error) {
+		return &grpc_testing.SimpleResponse{}, status.Error(answer, "so")
+	}}
+	r.register(instance("a", "az1", "v1", service.serve(t)))
+	for _, answer = range []codes.Code{codes.OK, codes.NotFound, codes.Internal, 200} {
+		if got, err := r.client.UnaryCall(context.Background(), &grpc_testing.SimpleRequest{}); status.Code(err) != answer {
+			t.Fatalf("%v, %v", got, err)
+		}
+	}
+	for _, want := range []string{"0", "5", "13", "200"} {
+		eventually(t, "the log has status "+want, func() bool { return strings.Contains(r.log.String(), `"grpc_status":"`+want+`"`) })
+	}
+	families := fmt.Sprint(counters(t, reg))
+	for class, n := range map[string]int{"2xx": 1, "4xx": 1, "5xx": 2} {
+		if want := fmt.Sprintf("code=%s,route=users,rung=,subset=baseline} %d", class, n); !strings.Contains(families, want) {
+			t.Errorf("counted %s, want %s", families, want)
+		}
 	}
 }
 

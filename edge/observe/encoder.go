@@ -48,6 +48,7 @@ func (e *encoder) encode(out []byte, r *Record) []byte {
 	if e.query {
 		l = l.optional("query", r.Query)
 	}
+	l = l.optional("grpc_status", r.GRPCStatus)
 	l = l.optional("trace_id", r.TraceID)
 	l = l.optional("error", r.Error)
 	l = l.optional("phase", r.Phase)

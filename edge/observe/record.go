@@ -24,7 +24,10 @@ type Record struct {
 	// host:port; empty when none was.
 	Upstream, UpstreamAddr string
 
-	Status                      int   // sent to the client; 0: none
+	Status int // sent to the client; 0: none
+	// GRPCStatus is the number that ended a gRPC call; empty: it was none, or
+	// ended without.
+	GRPCStatus                  string
 	RequestBytes, ResponseBytes int64 // of the bodies
 	// Duration is from the first byte of the request to the last of the
 	// response.
@@ -43,10 +46,10 @@ type Record struct {
 
 // texts are all strings of the record, in one place, so that none is left
 // uncopied.
-func (r *Record) texts() [22]*string {
+func (r *Record) texts() [23]*string {
 	return [...]*string{
 		&r.ID, &r.ClientIP, &r.Method, &r.Scheme, &r.Host, &r.Path, &r.Query, &r.Proto,
 		&r.Route, &r.Service, &r.Release, &r.Subset, &r.Zone, &r.Rung, &r.Reason,
-		&r.Upstream, &r.UpstreamAddr, &r.Error, &r.Phase, &r.Fault, &r.UserAgent, &r.TraceID,
+		&r.Upstream, &r.UpstreamAddr, &r.Error, &r.Phase, &r.Fault, &r.UserAgent, &r.TraceID, &r.GRPCStatus,
 	}
 }
