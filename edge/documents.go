@@ -41,6 +41,10 @@ func (e *Edge) apply(docs *config.Documents) error {
 		if old.Hash == docs.Hash {
 			state.applied = before.applied
 			e.config.Store(state)
+			if before.problem != nil {
+				e.log.Info("documents are again those in force", "config", docs.Hash)
+				e.configEvent(docs.Hash, nil)
+			}
 			return nil
 		}
 	}

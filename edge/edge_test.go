@@ -133,6 +133,28 @@ func TestBadDocumentsKeepTheOldOnesInForce(t *testing.T) {
 	if err := e.wants("/users/1", "", "stable")(); err != nil {
 		t.Error(err)
 	}
+	// Going back is news to whoever was told of the refusal.
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	place := ""
+	for missed, err := range e.api.Events(ctx, "no-1") { // of no run: tells where the events are
+		if place = missed.ID; err != nil {
+			t.Fatal(err)
+		}
+		break
+	}
+	writeFile(t, p.Documents, testDocuments)
+	for event, err := range e.api.Events(ctx, place) {
+		if err != nil {
+			t.Fatalf("the way back is not told: %v", err)
+		}
+		if event.Type == api.EventDocumentsApplied && event.Detail == before.Documents.Hash {
+			break
+		}
+	}
+	if again, err := e.api.Federation(ctx); err != nil || again.Documents.Error != "" {
+		t.Errorf("after going back: %s, %v", toJSON(again.Documents), err)
+	}
 	writeFile(t, p.Documents, strings.Replace(testDocuments, "/users/**", "/people/**", 1))
 	eventually(t, "new route", e.wants("/people/1", "", "stable"))
 	if status, _, _ := e.get("/users/1", ""); status != http.StatusNotFound {
