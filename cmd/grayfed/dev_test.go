@@ -292,7 +292,7 @@ func TestDevSaysWhatIsWrong(t *testing.T) {
 	}
 	defer func() { _ = taken.Close() }()
 	_, takenPort, _ := net.SplitHostPort(taken.Addr().String())
-	takenUDP, err := net.ListenPacket("udp", "127.0.0.1:0")
+	takenUDP, err := net.ListenPacket("udp", "127.0.0.1:"+freePorts(t, 1)[0])
 	if err != nil {
 		t.Fatal(err)
 	}
