@@ -128,6 +128,9 @@ func (c *call) drop() {
 	if x.Response.Body != nil {
 		_ = x.Response.Body.Close() // it is not wanted any more
 	}
+	if x.Response.Tunnel != nil {
+		_ = x.Response.Tunnel.Close() // nor is that of a request that was moved
+	}
 	x.Response.Reset()
 	if c.holds != nil {
 		c.leave()
@@ -308,6 +311,7 @@ func (c *call) reload(g *Gateway) {
 	}
 	c.plan = s.current.Load()
 	c.decision = c.plan.Decide(route.Ask{Tag: c.tag, TagCounts: c.counts})
+	c.hashed = c.hashed && c.plan.rings != nil // the service may be balanced another way by now
 }
 
 // gatewayFailed reports whether a status says that the endpoint itself, or what

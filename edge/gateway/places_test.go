@@ -193,3 +193,30 @@ func TestQueueBehindBothLimits(t *testing.T) {
 		(<-got).expect(t, 200, "slow")
 	}
 }
+
+// A service may be balanced another way by the time that a request has its
+// turn: what it is hashed by counts no more then.
+func TestQueueOutlastsTheBalance(t *testing.T) {
+	policy := Policy{
+		Balance: ConsistentHash, Hash: []HashKey{{Source: HashClientIP}},
+		MaxRequests: 1, Queue: admission.Options{Size: 2, Wait: time.Minute},
+	}
+	r := newRig(t, patient(t))
+	r.configure(limited(policy))
+	waits, open := gate("served")
+	r.stage(place{"a", "az1", "v1", waits})
+	queue := r.gateway.routing.Load().services["users"].waitingRoom().of("baseline")
+	got := make(chan answer, 2)
+	for n := range 2 {
+		go func() { got <- r.send(request{method: "GET"}) }()
+		eventually(t, "it is where it belongs", func() bool {
+			return r.gateway.inFlight() == 1 && queue.Waiting() == int64(n)
+		})
+	}
+	policy.Balance, policy.Hash = P2C, nil
+	r.configure(limited(policy))
+	close(open)
+	for range 2 {
+		(<-got).expect(t, 200, "served")
+	}
+}
