@@ -214,50 +214,6 @@ func expectEnded(t *testing.T, nc net.Conn, answer string) {
 	}
 }
 
-// BenchmarkBystander measures how long the requests of a bystander take, alone
-// and beside each attack, which begins anew as soon as it is over. Attacker,
-// bystander, edge and origin share this process and its cores.
-func BenchmarkBystander(b *testing.B) {
-	h := newHostile(b)
-	b.Run("alone", func(b *testing.B) { measureBystander(b, h) })
-	for _, a := range attacks {
-		b.Run(strings.ReplaceAll(a.name, " ", "-"), func(b *testing.B) {
-			stop := make(chan struct{})
-			var attacking sync.WaitGroup
-			attacking.Go(func() {
-				for {
-					select {
-					case <-stop:
-						return
-					default:
-					}
-					for _, nc := range a.run(h) {
-						_ = nc.Close()
-					}
-				}
-			})
-			measureBystander(b, h)
-			close(stop)
-			attacking.Wait()
-		})
-	}
-}
-
-func measureBystander(b *testing.B, h *hostile) {
-	client := h.client(func(p *http.Protocols) { p.SetHTTP1(true) })
-	took := make([]time.Duration, 0, 1<<12)
-	for b.Loop() {
-		begin := time.Now()
-		if err := h.beside(b.Context(), client); err != nil {
-			b.Fatal(err)
-		}
-		took = append(took, time.Since(begin))
-	}
-	slices.Sort(took)
-	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-us")
-	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-us")
-}
-
 // TestCompressedMessagesPass has a gRPC message that would be a thousand times as
 // large: the edge hands on what it got, and never looks inside.
 func TestCompressedMessagesPass(t *testing.T) {

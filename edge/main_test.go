@@ -2,6 +2,7 @@ package edge
 
 import (
 	"io"
+	"os"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -9,6 +10,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if what := os.Getenv(attackVariable); what != "" {
+		attackForEver(what)
+		return
+	}
 	// Before anything speaks gRPC: etcd's client does.
 	grpclog.SetLoggerV2(interopLog{grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard)})
 	goleak.VerifyTestMain(m)

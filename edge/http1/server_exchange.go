@@ -139,16 +139,25 @@ func (c *serverConn) abort(x *exchange.Exchange) {
 // still sends: a close with unread bytes would reset the connection and take
 // the answer with it (RFC 9112, section 9.6).
 func (c *serverConn) linger() {
-	const atMost = 2 * time.Second
+	const (
+		atMost = 2 * time.Second
+		fast   = 256 << 10 // bytes
+		pause  = 10 * time.Millisecond
+	)
 	if c.closeWrite() != nil {
 		return
 	}
 	c.stoppedReads.Store(false)
 	until := c.eng.until(atMost)
 	in := &c.sess.in
-	for {
-		if _, err := c.read(in.buf, until); err != nil || c.eng.now.Load() > until {
+	for total := 0; ; {
+		n, err := c.read(in.buf, until)
+		if err != nil || c.eng.now.Load() > until {
 			return
+		}
+		// A client that floods on is read slowly: it costs no more than others then.
+		if total += n; total > fast {
+			time.Sleep(pause)
 		}
 	}
 }

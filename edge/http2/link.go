@@ -270,6 +270,13 @@ func (l *link) end() {
 // lingerAtMost is how long a peer may take to read the last words.
 const lingerAtMost = time.Second
 
+// A peer that floods on is read slowly after so many bytes: it costs no more
+// than others then.
+const (
+	lingerBytes = 256 << 10
+	lingerPause = 10 * time.Millisecond
+)
+
 // goodbye ends the connection after the reader has ended with err: a fault is
 // told to the peer. What it has sent meanwhile is read, because a close with
 // unread bytes would take the last words with it.
@@ -321,9 +328,13 @@ func (l *link) linger() {
 	if l.in == nil {
 		l.in = l.eng.getBuffer(bufferIO)
 	}
-	for {
-		if _, err := l.nc.Read(l.in.b); err != nil {
+	for total := 0; ; {
+		n, err := l.nc.Read(l.in.b)
+		if err != nil {
 			return
+		}
+		if total += n; total > lingerBytes {
+			time.Sleep(lingerPause)
 		}
 	}
 }
