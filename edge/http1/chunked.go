@@ -1,11 +1,6 @@
 package http1
 
-import (
-	"bytes"
-	"io"
-
-	"github.com/grayfed/grayfed/edge/exchange"
-)
+import "io"
 
 // chunkState is what a chunked body goes on with.
 type chunkState uint8
@@ -147,33 +142,6 @@ func (in *inbound) decodeTrailer(b []byte) (piece []byte, more bool, reason Reas
 	}
 	in.r += n
 	in.done = true
-	keepTrailers(in)
+	in.trailer.KeepTrailers() // framing fields were not among them in the first place
 	return nil, false, ReasonNone
-}
-
-// keepTrailers drops the fields that must not come in a trailer because they
-// frame, route, authenticate or modify the request: RFC 9110, section 6.5.1.
-// Framing fields were not among them in the first place.
-func keepTrailers(in *inbound) {
-	for i := 0; i < in.trailer.Len(); {
-		if field := in.trailer.At(i); field.ID != exchange.FieldOther || forbiddenTrailer(field.Name) {
-			in.trailer.DelName(field.Name)
-		} else {
-			i++
-		}
-	}
-}
-
-func forbiddenTrailer(name string) bool {
-	lowered := bytes.ToLower([]byte(name))
-	if bytes.HasPrefix(lowered, []byte("content-")) || bytes.HasPrefix(lowered, []byte("if-")) ||
-		bytes.HasPrefix(lowered, []byte("x-forwarded-")) {
-		return true
-	}
-	switch string(lowered) {
-	case "age", "cache-control", "expires", "location", "max-forwards", "pragma", "range",
-		"set-cookie", "vary", "warning", "www-authenticate", "accept-encoding", "accept-ranges":
-		return true
-	}
-	return false
 }

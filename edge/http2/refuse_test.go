@@ -175,3 +175,24 @@ func TestBodyLengthDisagrees(t *testing.T) {
 		}
 	})
 }
+
+// What must not come in a trailer (RFC 9110, section 6.5.1), and what could
+// pass for a field of the gateway's there, goes no further.
+func TestForbiddenTrailers(t *testing.T) {
+	got := make(chan exchange.Fields, 1)
+	r := newRig(t, Options{Handler: handler{serve: func(x *exchange.Exchange) {
+		echo(x)
+		got <- *x.Request.Body.Trailer()
+	}}})
+	client := dialRaw(t, r.address)
+	client.headers(1, false, post()...)
+	client.headers(1, true, "x-sum", "7", "x-release-tag", "v2", "x_real_ip", "10.0.0.1", "authorization", "a", "content-type", "b",
+		"if-match", "c", "x-forwarded-any", "d", "range", "e", "x-last", "8")
+	if answer := client.response(1); answer.status != "200" {
+		t.Fatalf("got %+v", answer)
+	}
+	trailer := <-got
+	if trailer.Len() != 2 || trailer.At(0).Name != "x-sum" || trailer.At(1).Name != "x-last" {
+		t.Errorf("trailer is %v", trailer.All())
+	}
+}

@@ -276,6 +276,7 @@ func (c *serverConn) trailers(st *stream, end bool) *fault {
 		return c.refuse(st.id, http2.ErrCodeProtocol, ReasonContentLength)
 	}
 	st.trailer, b.fields = b.fields, st.trailer
+	st.trailer.KeepTrailers()
 	st.endReceived()
 	return nil
 }
