@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -144,4 +145,41 @@ func TestBlame(t *testing.T) {
 			t.Error("ejected")
 		}
 	})
+}
+
+// A client that takes an answer so slowly that the time for it is over brings
+// nothing upon the endpoint, however long that pauses then.
+func TestSlowDownload(t *testing.T) {
+	const total, piece = 100 * time.Millisecond, 32 << 20
+	for name, slow := range map[string]bool{"client": true, "endpoint": false} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, firstByID)
+			config := usersConfig(federation.Strict)
+			config.Routes[0].Total = total
+			r.configure(config)
+			r.stage(place{"a", "az1", "v1", func(_ *origin, nc net.Conn, _ string) bool {
+				_, _ = fmt.Fprintf(nc, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", 2*piece)
+				if slow { // more than all buffers on the way hold
+					_, _ = nc.Write(make([]byte, piece))
+				}
+				return hang(nil, nc, "")
+			}})
+			for range 5 {
+				c := r.dial()
+				began := time.Now()
+				c.send("GET / HTTP/1.1\r\nHost: users.test\r\n\r\n")
+				if _, err := c.r.ReadString('\n'); err != nil {
+					t.Fatal(err)
+				}
+				if slow {
+					eventually(t, "the time is over", func() bool { return time.Since(began) > 2*total })
+				}
+				_, _ = io.Copy(io.Discard, c.r)
+				r.settled()
+			}
+			if got := r.endpoint("a").tracker.Ejected(); got == slow {
+				t.Errorf("ejected %v", got)
+			}
+		})
+	}
 }

@@ -23,6 +23,7 @@ func (call *call) Next() ([]byte, error) {
 		}
 		return nil, &exchange.Error{Phase: exchange.PhaseReceive, Fault: exchange.FaultGateway, Wrote: true, Err: exchange.ErrClosed}
 	}
+	late := call.deadline != 0 && call.t.eng.now.Load() >= call.deadline
 	piece, err := call.pull(call.x.Timeouts.Idle, call.deadline)
 	if err == nil {
 		return piece, nil
@@ -36,6 +37,11 @@ func (call *call) Next() ([]byte, error) {
 	}
 	failure := call.failed(exchange.PhaseReceive, err)
 	failure.Wrote = true
+	if late && failure.Timeout {
+		// The client took its time for what came before: this wait says nothing
+		// about the endpoint.
+		failure.Fault = exchange.FaultGateway
+	}
 	call.finish()
 	return nil, failure
 }

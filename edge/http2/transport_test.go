@@ -3,6 +3,7 @@ package http2
 import (
 	"errors"
 	"net"
+	"net/http"
 	"sync"
 	"testing"
 	"time"
@@ -364,3 +365,36 @@ func (b *endless) Buffered() ([]byte, bool)  { return nil, false }
 func (b *endless) Trailer() *exchange.Fields { return nil }
 func (b *endless) Close() error              { return nil }
 func (b *endless) Interrupt()                { b.once.Do(func() { close(b.stop) }) }
+
+// A body that is pulled when its time is over already says nothing about the
+// endpoint, which may have waited for whoever pulls.
+func TestDeadlineWithinBody(t *testing.T) {
+	for name, late := range map[string]bool{"pulled in time": false, "pulled late": true} {
+		t.Run(name, func(t *testing.T) {
+			transport, listener := newTransport(t, TransportOptions{})
+			x := request(http.MethodGet, nil, 0)
+			x.Deadline = time.Now().Add(200 * time.Millisecond)
+			var serving sync.WaitGroup
+			serving.Go(func() {
+				if r := acceptRaw(t, listener); r != nil {
+					r.await(http2.FrameHeaders)
+					r.headers(1, false, ":status", "200", "content-length", "10")
+					r.await(http2.FrameRSTStream)
+				}
+			})
+			defer serving.Wait()
+			if err := transport.RoundTrip(x); err != nil {
+				t.Fatal(err)
+			}
+			defer end(x)
+			if late {
+				await(t, "the deadline", func() bool { return transport.eng.now.Load() > transport.eng.at(x.Deadline) })
+			}
+			_, err := x.Response.Body.Next()
+			want := map[bool]exchange.Fault{false: exchange.FaultUpstream, true: exchange.FaultGateway}[late]
+			if failure := exchange.AsError(err); !failure.Timeout || failure.Fault != want {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
