@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"github.com/grayfed/grayfed/federation"
 )
 
@@ -200,5 +202,63 @@ func TestSharedLeaseIsReplacedWhenItIsLost(t *testing.T) {
 	remove()
 	if _, tombs, _ := r.stored(); tombs[key("u1")] == nil {
 		t.Error("no tombstone")
+	}
+}
+
+// A writer that others are always faster than gives up and says so.
+func TestWritesThatAlwaysConflictEnd(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	a := r.start("a", "az1", "east")
+	a.put(instance("u1", "az1"))
+	name := a.keys.instance(key("u1"))
+	got, err := r.raw.Get(context.Background(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	value, tries := string(got.Kvs[0].Value), 0
+	_, err = a.perform(context.Background(), key("u1"), write{
+		action: "test",
+		decide: func(current record, _ func(string) bool) (decision, error) {
+			tries++
+			r.write(name, value)
+			return decision{next: record{instance: current.instance}}, nil
+		},
+	})
+	if !errors.Is(err, ErrConflict) || tries != maxTries {
+		t.Errorf("%d tries, %v", tries, err)
+	}
+}
+
+// The end of an edge's lease must not take an instance with it, and no replay
+// may find a tombstone gone.
+func TestOnlyTombstonesHangOnALease(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	r := newRig(t)
+	a := r.start("a", "az1", "east")
+	lease := func() int64 {
+		t.Helper()
+		got, err := r.raw.Get(ctx, a.keys.instance(key("u1")))
+		if err != nil || len(got.Kvs) != 1 {
+			t.Fatalf("%+v, %v", got, err)
+		}
+		return got.Kvs[0].Lease
+	}
+	a.put(instance("u1", "az1"))
+	if id := lease(); id != 0 {
+		t.Errorf("the instance hangs on lease %x", id)
+	}
+	if err := a.Deregister(ctx, key("u1"), PutOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	life, err := r.raw.TimeToLive(ctx, clientv3.LeaseID(lease()))
+	if err != nil || time.Duration(life.TTL)*time.Second <= a.timing.ReplayAge {
+		t.Errorf("the tombstone lives for %+v, %v; a replay may be %s old", life, err, a.timing.ReplayAge)
+	}
+	// Registered again, it is nobody's to take along.
+	a.put(instance("u1", "az1"))
+	if id := lease(); id != 0 {
+		t.Errorf("the instance hangs on lease %x, its tombstone's", id)
 	}
 }
