@@ -276,7 +276,7 @@ func TestRestartedEdgeReplacesTheLeaseOfItsEarlierLife(t *testing.T) {
 func TestLeaseIsRenewed(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	a := r.start("a", "az1", "east", mortal)
+	a := r.start("a", "az1", "east", func(o *Options) { o.Timing.EdgeLease = 5 * time.Second })
 	state := func() (clientv3.LeaseID, time.Time) {
 		a.lease.mu.Lock()
 		defer a.lease.mu.Unlock()
@@ -285,7 +285,7 @@ func TestLeaseIsRenewed(t *testing.T) {
 	id, first := state()
 	eventually(t, "renewed for longer than a lease", func() bool {
 		_, until := state()
-		return until.Sub(first) > 2*a.timing.EdgeLease
+		return until.Sub(first) > a.timing.EdgeLease
 	})
 	if now, _ := state(); now != id {
 		t.Errorf("the lease was %x and is %x", id, now)

@@ -63,8 +63,10 @@ func TestDrainCutsWhatLasts(t *testing.T) {
 	if err := rig.server.Drain(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("drained: %v", err)
 	}
-	if failure := exchange.AsError((<-ended).err); failure == nil || failure.Fault != exchange.FaultGateway {
-		t.Errorf("%v", failure)
+	// The proxy's word that the request was cancelled may still get out before
+	// the connection is cut.
+	if end := <-ended; end.err != nil && exchange.AsError(end.err).Fault != exchange.FaultGateway || end.err == nil && end.status < 500 {
+		t.Errorf("%+v", end)
 	}
 	if stats := transport.Stats(); stats.Open != 0 {
 		t.Errorf("%+v", stats)
