@@ -112,9 +112,12 @@ func situations() map[string]func(seed uint64) *simulation {
 // TestSharesComeWithinOnePoint of the weights, whatever keys are busy, and stay
 // there; steps are small, become rare and end.
 func TestSharesComeWithinOnePoint(t *testing.T) {
-	began := 0.0
+	began, seeds := 0.0, uint64(2)
+	if testing.Short() {
+		seeds = 1
+	}
 	for name, situation := range situations() {
-		for seed := range uint64(2) {
+		for seed := range seeds {
 			s := situation(seed)
 			_, off := s.shares()
 			began = max(began, off)
