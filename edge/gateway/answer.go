@@ -35,6 +35,8 @@ var (
 	refuseBroken   = refusal{502, "upstream-failed", "the endpoint broke off, or its answer was malformed"}
 	refuseTimeout  = refusal{504, "upstream-timeout", "the endpoint did not answer in time"}
 
+	refusePanic = refusal{500, "gateway-failed", "the gateway failed over this request"}
+
 	refuseBody = refusal{400, "malformed-body", "the body is malformed or incomplete"}
 	refuseSlow = refusal{408, "body-timeout", "the body did not arrive in time"}
 	// refuseGone is seen by nobody but the access log: nginx's number.

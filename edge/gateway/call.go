@@ -40,6 +40,7 @@ type call struct {
 	at        candidate // the last that was picked
 	hash      uint64
 	hashed    bool      // hash counts
+	sending   bool      // a transport has the exchange
 	holds     *endpoint // in whose count of requests in flight this one is
 	reported  bool      // the endpoint's tracker knows
 	tried     []*federation.Endpoint

@@ -156,7 +156,9 @@ func (g *Gateway) attempt(c *call, to candidate) *exchange.Error {
 	if g.opts.AccessLog != nil {
 		began = time.Now()
 	}
+	c.sending = true
 	err = u.RoundTrip(x)
+	c.sending = false
 	if g.opts.AccessLog != nil {
 		c.headTook = time.Since(began)
 	}

@@ -183,6 +183,7 @@ func (g *Gateway) Serve(x *exchange.Exchange) {
 	if !ok {
 		c = g.newCall(x)
 	}
+	defer c.survive()
 	g.identify(c)
 	if refusal := g.admit(c); refusal != nil {
 		c.refuse(refusal)
@@ -227,6 +228,7 @@ func (g *Gateway) Done(x *exchange.Exchange, err error) {
 	if !ok {
 		return
 	}
+	defer c.surviveDone()
 	now := time.Now()
 	took := now.Sub(x.Start)
 	c.passed()

@@ -13,6 +13,7 @@ type metrics struct {
 	demotions prometheus.Counter
 	moves     prometheus.Counter
 	drained   prometheus.Counter
+	panics    prometheus.Counter
 	breakers  *prometheus.CounterVec // service, to
 	queued    *prometheus.CounterVec // service, outcome
 }
@@ -32,13 +33,16 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	m.drained = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "grayfed_exchanges_drained_total", Help: "Tunnels and streams that were ended because their endpoint drained or was gone.",
 	})
+	m.panics = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "grayfed_gateway_panics_total", Help: "Requests over which the gateway panicked.",
+	})
 	m.breakers = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "grayfed_breaker_changes_total", Help: "Changes of circuit breakers, by service and the state changed to.",
 	}, []string{"service", "to"})
 	m.queued = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "grayfed_requests_queued_total", Help: "Requests that had to wait for a place, by service and outcome: served, full or timeout.",
 	}, []string{"service", "outcome"})
-	all := []prometheus.Collector{m.noBudget, m.demotions, m.moves, m.drained, m.breakers, m.queued}
+	all := []prometheus.Collector{m.noBudget, m.demotions, m.moves, m.drained, m.panics, m.breakers, m.queued}
 	for kind := repeatUnwritten; kind < repeatCount; kind++ {
 		m.repeats[kind] = prometheus.NewCounter(prometheus.CounterOpts{
 			Name:        "grayfed_attempts_repeated_total",

@@ -161,9 +161,9 @@ func (g *Gateway) line(c *call, queue *admission.Queue) (candidate, *refusal) {
 		g.metrics.queued.WithLabelValues(service, "full").Inc()
 		return candidate{}, &refuseQueueFull
 	}
+	defer waiter.Leave() // unless it has left
 	c.queued = true
 	if cause := c.x.Await(waiter); cause != nil {
-		waiter.Leave()
 		return candidate{}, c.interrupted(cause)
 	}
 	defer func() { _ = c.x.Await(nil) }() // it fails for a non-nil argument only
@@ -186,7 +186,6 @@ func (g *Gateway) line(c *call, queue *admission.Queue) (candidate, *refusal) {
 			g.metrics.queued.WithLabelValues(service, "served").Inc()
 			return next, nil
 		case how == noEndpoint && !c.crowded():
-			waiter.Leave()
 			return next, c.unusable()
 		}
 	}
