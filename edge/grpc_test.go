@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -77,6 +78,25 @@ func interopCase(ctx context.Context, conn *grpc.ClientConn, run func(context.Co
 	return nil
 }
 
+// cancelled is a client's stream that ends by being cancelled when it is empty.
+// cancel_after_begin fails with no proxy at all, once in some ten thousand times,
+// when the client gets to see the answer to its empty stream before it looks
+// whether it has cancelled it.
+type cancelled struct {
+	grpc.ServerStream
+	any bool
+}
+
+func (c *cancelled) RecvMsg(message any) error {
+	err := c.ServerStream.RecvMsg(message)
+	if err == io.EOF && !c.any { //nolint:errorlint // as RecvMsg returns it
+		<-c.Context().Done()
+		return c.Context().Err()
+	}
+	c.any = true
+	return err
+}
+
 // TestGRPCInterop has the gRPC project's client talk to its server through the
 // edge, over both listeners.
 func TestGRPCInterop(t *testing.T) {
@@ -89,7 +109,12 @@ func TestGRPCInterop(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := grpc.NewServer()
+	server := grpc.NewServer(grpc.StreamInterceptor(func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+		if strings.HasSuffix(info.FullMethod, "/StreamingInputCall") {
+			stream = &cancelled{ServerStream: stream}
+		}
+		return handler(srv, stream)
+	}))
 	testgrpc.RegisterTestServiceServer(server, interop.NewTestServer())
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
@@ -143,8 +168,8 @@ func TestShortGRPCDeadlines(t *testing.T) {
 	})
 	w.register("slow", "", address, federation.H2C)
 	client := w.client(func(p *http.Protocols) { p.SetUnencryptedHTTP2(true) })
-	ask := func(path, timeout string) string {
-		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, w.url(path), http.NoBody)
+	ask := func(path, timeout string, body io.Reader) string {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, w.url(path), body)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -161,13 +186,18 @@ func TestShortGRPCDeadlines(t *testing.T) {
 		return response.Header.Get("Grpc-Status")
 	}
 	for _, timeout := range []string{"0S", "1u", "1m", "20m"} {
-		if status := ask("/slow/hangs", timeout); status != "4" {
+		if status := ask("/slow/hangs", timeout, http.NoBody); status != "4" {
 			t.Errorf("grpc-timeout %s: status %q, want DEADLINE_EXCEEDED", timeout, status)
 		}
+		upload, end := io.Pipe()
+		if status := ask("/slow/hangs", timeout, upload); status != "4" {
+			t.Errorf("grpc-timeout %s, the client silent: status %q, want DEADLINE_EXCEEDED", timeout, status)
+		}
+		_ = end.Close()
 	}
 	w.expectUnmoved("slow")
 	// The twin: without a deadline it is the endpoint's fault.
-	if status := ask("/slow/breaks", ""); status != "14" {
+	if status := ask("/slow/breaks", "", http.NoBody); status != "14" {
 		t.Errorf("broken off: status %q, want UNAVAILABLE", status)
 	}
 	if x, err := w.api.Explain(t.Context(), api.ExplainRequest{Path: "/slow/"}); err != nil || x.Endpoint != nil {

@@ -191,8 +191,9 @@ func (c *call) outcome() int {
 func (c *call) refuseGRPC(r *refusal) {
 	x := c.x
 	status := grpcStatus(r.status)
-	// Endpoints that know the deadline break off when it is over.
-	if (r == &refuseTimeout || r == &refuseBroken) && c.overdue(time.Now()) {
+	// Whatever it was, it came too late: endpoints that know the deadline break
+	// off then, and uploads are awaited no longer.
+	if c.overdue(time.Now()) {
 		status = grpcDeadlineExceeded
 	}
 	x.Response.Status = 200
