@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/grayfed/grayfed/edge/exchange"
 	"github.com/grayfed/grayfed/edge/rewrite"
 	"github.com/grayfed/grayfed/federation"
 )
@@ -319,4 +321,59 @@ func TestRewritingHoldsOnToLittle(t *testing.T) {
 	if c := x.State.(*call); cap(c.text) > maxRewriteText || c.askedPath != "" {
 		t.Errorf("%d bytes are kept", cap(c.text))
 	}
+}
+
+// trailerUpstream takes a request's body, all at once if it is there, and says
+// what fields came behind it.
+type trailerUpstream struct{ begun, got chan string }
+
+func (u *trailerUpstream) RoundTrip(x *exchange.Exchange) error {
+	body := x.Request.Body
+	how := "piece by piece:"
+	if _, all := body.Buffered(); all {
+		how = "whole:"
+	}
+	u.begun <- how
+	for how == "piece by piece:" {
+		if _, err := body.Next(); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return err
+		}
+	}
+	for _, field := range body.Trailer().All() {
+		how += " " + field.Name
+	}
+	u.got <- how
+	x.Response.Status = 204
+	return nil
+}
+
+func (*trailerUpstream) Close() error { return nil }
+
+// A field that the route sets or removes does not come from the client as a
+// trailer either, whether the body is there already or still to come.
+func TestRewrittenTrailers(t *testing.T) {
+	upstream := &trailerUpstream{make(chan string, 1), make(chan string, 1)}
+	r, _ := rewritingRig(t, rewrite.Rule{Request: rewrite.Headers{
+		Set: []rewrite.Header{{Name: "X-User-ID", Value: "edge"}}, Remove: []string{"X-Team"},
+	}}, func(o *Options) {
+		o.NewTransport = func(*federation.Instance) (Upstream, error) { return upstream, nil }
+	})
+	const head = "POST /api HTTP/1.1\r\nHost: users.test\r\nTransfer-Encoding: chunked\r\n\r\n"
+	const tail = "4\r\nbody\r\n0\r\nX-User-ID: root\r\nx_user.id: root\r\nx-team: a\r\nX-Sum: 7\r\n\r\n"
+	c := r.dial()
+	c.send(head + tail)
+	<-upstream.begun
+	if got := <-upstream.got; got != "whole: X-Sum" {
+		t.Errorf("the endpoint got %q", got)
+	}
+	c.receive("POST").expect(t, 204, "")
+	c.send(head)
+	<-upstream.begun
+	c.send(tail)
+	if got := <-upstream.got; got != "piece by piece: X-Sum" {
+		t.Errorf("the endpoint got %q", got)
+	}
+	c.receive("POST").expect(t, 204, "")
 }

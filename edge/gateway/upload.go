@@ -6,13 +6,16 @@ import (
 	"sync/atomic"
 
 	"github.com/grayfed/grayfed/edge/exchange"
+	"github.com/grayfed/grayfed/edge/rewrite"
 )
 
-// upload is a request's body that comes while it is sent on. It notes whether
-// the client kept the transport waiting: a timeout is the client's fault then,
-// and not the endpoint's.
+// upload is a request's body that comes while it is sent on, or whose trailer
+// is the route's to change. It notes whether the client kept the transport
+// waiting: a timeout is the client's fault then, and not the endpoint's.
 type upload struct {
-	body exchange.Body // nil: the request has none, or it is there already
+	body exchange.Body // nil: the request has none, or nothing is to be watched
+	// changes of the request's fields, which must not come back as trailers.
+	changes []rewrite.Change
 	// broken: the last pull got nothing, because the client sent nothing, or
 	// not in time.
 	broken atomic.Bool
@@ -28,7 +31,11 @@ func (c *call) watchUpload() {
 	if body == nil {
 		return
 	}
-	if _, all := body.Buffered(); all {
+	c.upload.changes = nil
+	if w := c.rewriter(); w != nil {
+		c.upload.changes = w.Request
+	}
+	if _, all := body.Buffered(); all && len(c.upload.changes) == 0 {
 		return
 	}
 	c.upload.body = body
@@ -54,7 +61,18 @@ func (u *upload) Next() ([]byte, error) {
 func (u *upload) Buffered() ([]byte, bool) { return u.body.Buffered() }
 
 // Trailer implements [exchange.Body].
-func (u *upload) Trailer() *exchange.Fields { return u.body.Trailer() }
+func (u *upload) Trailer() *exchange.Fields {
+	trailer := u.body.Trailer()
+	if trailer == nil {
+		return nil
+	}
+	for i := range u.changes {
+		if change := &u.changes[i]; change.Action != rewrite.ActionAdd {
+			trailer.DelLike(change.Name)
+		}
+	}
+	return trailer
+}
 
 // Close implements [exchange.Body].
 func (u *upload) Close() error { return u.body.Close() }
