@@ -201,6 +201,10 @@ func (r *grpcRig) raw(method, path, timeout string) plain {
 	transport.Protocols.SetUnencryptedHTTP2(true)
 	defer transport.CloseIdleConnections()
 	message := binary.BigEndian.AppendUint32([]byte{0}, 0)
+	transport.DialContext = func(_ context.Context, network, address string) (net.Conn, error) {
+		nc, err := net.Dial(network, address)
+		return &together{Conn: nc, until: append([]byte("\x00\x00\x05\x00\x01\x00\x00\x00\x01"), message...)}, err
+	}
 	request, err := http.NewRequest(method, "http://"+r.address+path, bytes.NewReader(message))
 	if err != nil {
 		r.t.Fatal(err)
@@ -220,6 +224,25 @@ func (r *grpcRig) raw(method, path, timeout string) plain {
 		r.t.Fatal(err)
 	}
 	return plain{response.StatusCode, response.Header, response.Trailer, n}
+}
+
+// together holds back what a client sends until it ends with these bytes: a
+// request goes out in one write.
+type together struct {
+	net.Conn
+	held, until []byte
+}
+
+func (c *together) Write(p []byte) (int, error) {
+	if c.until == nil {
+		return c.Conn.Write(p)
+	}
+	if c.held = append(c.held, p...); !bytes.HasSuffix(c.held, c.until) {
+		return len(p), nil
+	}
+	c.until = nil
+	_, err := c.Conn.Write(c.held)
+	return len(p), err
 }
 
 const unaryPath = "/grpc.testing.TestService/UnaryCall"
