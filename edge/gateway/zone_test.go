@@ -363,59 +363,6 @@ func TestMovedTooLate(t *testing.T) {
 	g.Done(x, nil)
 }
 
-// tunnelUpstream switches at once; of the first exchange it lets the zone be
-// lost in the same moment.
-type tunnelUpstream struct {
-	lose    func()
-	tunnels []*countedTunnel
-}
-
-// countedTunnel knows whether it was closed.
-type countedTunnel struct {
-	exchange.Tunnel
-	closed int
-}
-
-func (t *countedTunnel) Close() error { t.closed++; return nil }
-
-func (u *tunnelUpstream) RoundTrip(x *exchange.Exchange) error {
-	tunnel := &countedTunnel{}
-	u.tunnels = append(u.tunnels, tunnel)
-	x.Response.Status, x.Response.Upgrade, x.Response.Tunnel = 101, x.Request.Upgrade, tunnel
-	if len(u.tunnels) == 1 {
-		u.lose()
-	}
-	return nil
-}
-
-func (*tunnelUpstream) Close() error { return nil }
-
-// A tunnel that was made while its request was moved is not kept beside the
-// one that the client gets.
-func TestMovedTunnelCloses(t *testing.T) {
-	upstream := new(tunnelUpstream)
-	g, prepare, x := pipeline(t, func(_ *Config, o *Options) {
-		patient(t)(o)
-		o.NewTransport = func(*federation.Instance) (Upstream, error) { return upstream, nil }
-	})
-	prepare(x)
-	x.Request.Upgrade = "chat"
-	c := g.newCall(x)
-	upstream.lose = func() {
-		e := c.awaits.Load()
-		if e == nil || !c.awaits.CompareAndSwap(e, &g.waiting.claimed) {
-			t.Error("the request does not wait")
-		}
-		x.Cancel(exchange.ErrZoneLost)
-		c.awaits.Store(nil)
-	}
-	g.Serve(x)
-	if len(upstream.tunnels) != 2 || upstream.tunnels[0].closed != 1 || upstream.tunnels[1].closed != 0 || x.Response.Tunnel != upstream.tunnels[1] {
-		t.Errorf("%d tunnels, the first closed %d times", len(upstream.tunnels), upstream.tunnels[0].closed)
-	}
-	g.Done(x, nil)
-}
-
 // States of exchanges that are gone are not kept.
 func TestWaitingForgetsTheDead(t *testing.T) {
 	g, prepare, _ := pipeline(t, nil)
