@@ -8,6 +8,7 @@ import (
 	"github.com/grayfed/grayfed/edge/config"
 	"github.com/grayfed/grayfed/edge/exchange"
 	"github.com/grayfed/grayfed/edge/gateway"
+	"github.com/grayfed/grayfed/edge/health"
 	"github.com/grayfed/grayfed/registry/dns"
 )
 
@@ -52,7 +53,7 @@ func (e *Edge) apply(docs *config.Documents) error {
 		return fmt.Errorf("apply documents: %w", err)
 	}
 	// Nothing below can fail.
-	e.monitor.SetServicePaths(healthPaths(docs))
+	e.monitor.SetChecks(healthChecks(docs))
 	e.upstreams.SetUpstreams(upstreamsOf(docs))
 	e.config.Store(state)
 	e.metrics.reloaded(true)
@@ -89,15 +90,16 @@ func upstreamsOf(docs *config.Documents) []dns.Upstream {
 	return all
 }
 
-// healthPaths are the paths that documents name to probe, by service.
-func healthPaths(docs *config.Documents) map[string]string {
-	paths := make(map[string]string)
+// healthChecks are what documents say that instances are asked, by service.
+func healthChecks(docs *config.Documents) map[string]health.Check {
+	kinds := map[string]health.CheckKind{"grpc": health.CheckGRPC, "connect": health.CheckConnect}
+	checks := make(map[string]health.Check)
 	for _, s := range docs.Services {
-		if s.HealthPath != "" {
-			paths[s.Name] = s.HealthPath
+		if check := (health.Check{Kind: kinds[s.Probe], Path: s.HealthPath}); check != (health.Check{}) {
+			checks[s.Name] = check
 		}
 	}
-	return paths
+	return checks
 }
 
 // gatewayConfig is the documents as the gateway takes them.

@@ -14,6 +14,8 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/grpclog"
+	"google.golang.org/grpc/health"
+	healthgrpc "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/interop"
 	testgrpc "google.golang.org/grpc/interop/grpc_testing"
 
@@ -100,9 +102,10 @@ func (c *cancelled) RecvMsg(message any) error {
 // TestGRPCInterop has the gRPC project's client talk to its server through the
 // edge, over both listeners.
 func TestGRPCInterop(t *testing.T) {
-	w := startWhole(t, `[{ id: interop, path: "/**", upstream: interop }]`, func(p *config.Process) {
-		// A gRPC server answers probes over HTTP with 405.
-		p.Health.Probe.Interval = 5 * time.Minute
+	const documents = `[{ id: interop, path: "/**", upstream: interop },
+		{ apiVersion: grayfed/v1, kind: Service, metadata: { name: interop }, spec: { probe: grpc } }]`
+	w := startWhole(t, documents, func(p *config.Process) {
+		p.Health.Probe.Failures = 1
 		p.Health.Ejection.GatewayFailures, p.Health.Ejection.ConnectFailures = 1, 1
 	})
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -116,6 +119,7 @@ func TestGRPCInterop(t *testing.T) {
 		return handler(srv, stream)
 	}))
 	testgrpc.RegisterTestServiceServer(server, interop.NewTestServer())
+	healthgrpc.RegisterHealthServer(server, health.NewServer())
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	t.Cleanup(func() {

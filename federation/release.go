@@ -56,4 +56,7 @@ type Service struct {
 	ZoneCapacity map[string]int `json:"zoneCapacity,omitempty"`
 	// HealthPath is what the active probe asks for; empty: "/healthz".
 	HealthPath string `json:"healthPath,omitempty"`
+	// Probe is how it asks: http, also when empty; grpc, by
+	// grpc.health.v1.Health; or connect, which a connection satisfies.
+	Probe string `json:"probe,omitempty"`
 }

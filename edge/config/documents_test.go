@@ -237,6 +237,7 @@ func TestHashDependsOnContentAlone(t *testing.T) {
 		{hashService, "spec: {", "spec: { limits: { max_service_requests: 1 },"},
 		{hashService, "spec: {", "spec: { limits: { max_requests: 1, queue: { size: 1 } },"},
 		{hashService, "spec: {", "spec: { health_path: /h,"},
+		{hashService, "spec: {", "spec: { probe: grpc,"},
 		{hashService, "spec: {", "spec: { zone_capacity: { z: 1 },"},
 		{hashRelease, "version: v2", "version: v3"},
 		{hashRelease, "spec: {", "spec: { fallback: permissive,"},

@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -110,7 +111,7 @@ func writeOut(t *testing.T, d *config.Documents) []byte {
 	for _, s := range d.Services {
 		policy := d.Policies[s.Name]
 		spec := m{
-			"zone_capacity": s.ZoneCapacity, "health_path": s.HealthPath, "balance": policy.Balance,
+			"zone_capacity": s.ZoneCapacity, "health_path": s.HealthPath, "probe": cmp.Or(s.Probe, "http"), "balance": policy.Balance,
 			"timeouts": timeouts(policy.Timeouts),
 		}
 		if policy.Hash != nil {

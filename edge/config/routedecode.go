@@ -198,6 +198,10 @@ func decodeService(o *object, s *federation.Service, policy *ServicePolicy) {
 		}
 	})
 	o.text("health_path", &s.HealthPath)
+	o.choice("probe", &s.Probe, "http", "grpc", "connect")
+	if s.Probe == "http" {
+		s.Probe = "" // said or not, it is the same
+	}
 	decodeBalance(o, policy)
 	decodeLimits(o, policy)
 	decodeBreaker(o, policy)

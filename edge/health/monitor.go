@@ -31,11 +31,11 @@ const (
 // Monitor watches endpoints. Its methods are safe for concurrent use.
 type Monitor struct {
 	opts    Options
-	probe   func(context.Context, *federation.Instance, string) error
+	probe   func(context.Context, *federation.Instance, Check) error
 	close   func()
 	metrics *metrics
-	paths   atomic.Pointer[map[string]string] // by service
-	wake    chan struct{}                     // 1-buffered
+	checks  atomic.Pointer[map[string]Check] // by service
+	wake    chan struct{}                    // 1-buffered
 	results chan result
 
 	epoch   time.Time    // moment 0
@@ -147,12 +147,12 @@ func (m *Monitor) update(t *Tracker, i *federation.Instance) {
 func (m *Monitor) Probe(ctx context.Context, i *federation.Instance) error {
 	ctx, cancel := context.WithTimeout(ctx, m.opts.Probing.Timeout)
 	defer cancel()
-	return m.probe(ctx, i, m.path(i))
+	return m.probe(ctx, i, m.check(i))
 }
 
-// SetServicePaths says which path is probed for instances, by service, that
-// declare none.
-func (m *Monitor) SetServicePaths(paths map[string]string) { m.paths.Store(&paths) }
+// SetChecks says what instances that declare no path are asked, by service. An
+// empty path is that of the options.
+func (m *Monitor) SetChecks(checks map[string]Check) { m.checks.Store(&checks) }
 
 // enqueue has the loop look at a tracker.
 func (m *Monitor) enqueue(t *Tracker) {
@@ -312,11 +312,11 @@ func (m *Monitor) start(ctx context.Context, wg *sync.WaitGroup, now time.Time) 
 			t.state.began = at
 			t.urgent.Store(false)
 			m.running[class]++
-			instance, path := t.instance.Load(), m.path(t.instance.Load())
+			instance, check := t.instance.Load(), m.check(t.instance.Load())
 			wg.Go(func() {
 				ctx, cancel := context.WithTimeout(ctx, m.opts.Probing.Timeout)
 				defer cancel()
-				err := m.probe(ctx, instance, path)
+				err := m.probe(ctx, instance, check)
 				m.results <- result{tracker: t, began: at, class: class, err: err} // has room for all
 			})
 		}
@@ -326,14 +326,19 @@ func (m *Monitor) start(ctx context.Context, wg *sync.WaitGroup, now time.Time) 
 	}
 }
 
-func (m *Monitor) path(i *federation.Instance) string {
+// check is what an instance is asked.
+func (m *Monitor) check(i *federation.Instance) Check {
 	if i.HealthPath != "" {
-		return i.HealthPath
+		return Check{Path: i.HealthPath}
 	}
-	if paths := m.paths.Load(); paths != nil && (*paths)[i.Service] != "" {
-		return (*paths)[i.Service]
+	var check Check
+	if checks := m.checks.Load(); checks != nil {
+		check = (*checks)[i.Service]
 	}
-	return m.opts.Probing.Path
+	if check.Path == "" {
+		check.Path = m.opts.Probing.Path
+	}
+	return check
 }
 
 // conclude takes the outcome of a probe.

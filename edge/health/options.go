@@ -99,7 +99,7 @@ type Options struct {
 	Rand func() float64
 
 	// probe replaces the real probe in tests of time.
-	probe func(context.Context, *federation.Instance, string) error
+	probe func(context.Context, *federation.Instance, Check) error
 }
 
 func (o Options) withDefaults() Options {

@@ -58,10 +58,10 @@ func (p *prober) close() {
 	p.http2.CloseIdleConnections()
 }
 
-// probe asks once. An answer from 200 to 399 is well, as for Kubernetes' HTTP
-// probes; redirects are not followed.
-func (p *prober) probe(ctx context.Context, i *federation.Instance, path string) (err error) {
-	if p.opts.ConnectOnly || i.Local() {
+// probe asks once. Over HTTP, an answer from 200 to 399 is well, as for
+// Kubernetes' HTTP probes; redirects are not followed.
+func (p *prober) probe(ctx context.Context, i *federation.Instance, check Check) (err error) {
+	if p.opts.ConnectOnly || check.Kind == CheckConnect || i.Local() {
 		conn, err := p.opts.Dial(ctx, "tcp", i.Address)
 		if err != nil {
 			return fmt.Errorf("probe %s: %w", i.Address, err)
@@ -78,6 +78,10 @@ func (p *prober) probe(ctx context.Context, i *federation.Instance, path string)
 		scheme = "https"
 	case federation.HTTP1:
 	}
+	path := check.Path
+	if check.Kind == CheckGRPC {
+		path = grpcCheckPath
+	}
 	target, err := url.Parse(scheme + "://" + i.Address + path)
 	if err != nil {
 		return fmt.Errorf("probe %s: %w", i.Address, err)
@@ -88,19 +92,25 @@ func (p *prober) probe(ctx context.Context, i *federation.Instance, path string)
 		Host:   i.Address,
 		Header: http.Header{"User-Agent": {"grayfed-health"}},
 	}).WithContext(ctx)
+	if check.Kind == CheckGRPC {
+		asksGRPC(request)
+	}
 	response, err := transport.RoundTrip(request)
 	if err != nil {
 		return fmt.Errorf("probe %s: %w", target, err)
 	}
-	_, err = io.CopyN(io.Discard, response.Body, probeBody)
-	if err == io.EOF { //nolint:errorlint // CopyN returns it as it is
-		err = nil
-	}
+	body, err := io.ReadAll(io.LimitReader(response.Body, probeBody))
 	if closeErr := response.Body.Close(); err == nil {
 		err = closeErr
 	}
 	if err != nil {
 		return fmt.Errorf("probe %s: read answer: %w", target, err)
+	}
+	if check.Kind == CheckGRPC {
+		if err := servesGRPC(response, body); err != nil {
+			return fmt.Errorf("probe %s: %w", target, err)
+		}
+		return nil
 	}
 	if response.StatusCode < 200 || response.StatusCode > 399 {
 		return fmt.Errorf("probe %s: answered %d", target, response.StatusCode)

@@ -1,7 +1,9 @@
 package health
 
 import (
+	"bytes"
 	"context"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -37,7 +39,7 @@ func TestProbeAnswers(t *testing.T) {
 			w.Header().Set("Location", "http://127.0.0.1:1/") // not followed
 			w.WriteHeader(status)
 		}))
-		err := newTestProber(t, nil).probe(context.Background(), target(server, ""), "/healthz")
+		err := newTestProber(t, nil).probe(context.Background(), target(server, ""), Check{Path: "/healthz"})
 		if (err == nil) != well {
 			t.Errorf("status %d: %v", status, err)
 		}
@@ -67,7 +69,7 @@ func TestProbeAsksAsDeclared(t *testing.T) {
 	for protocol, want := range map[federation.Protocol]string{"": "GET HTTP/1.1 /ready?deep=1", federation.H2C: "GET HTTP/2.0 /ready?deep=1"} {
 		connections.Store(0)
 		for range 3 {
-			if err := p.probe(context.Background(), target(server, protocol), "/ready?deep=1"); err != nil {
+			if err := p.probe(context.Background(), target(server, protocol), Check{Path: "/ready?deep=1"}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -84,10 +86,10 @@ func TestProbeOverTLS(t *testing.T) {
 	server := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer server.Close()
 	trusting := newTestProber(t, func(p *Probing) { p.TLS = server.Client().Transport.(*http.Transport).TLSClientConfig })
-	if err := trusting.probe(context.Background(), target(server, federation.HTTPS), "/healthz"); err != nil {
+	if err := trusting.probe(context.Background(), target(server, federation.HTTPS), Check{Path: "/healthz"}); err != nil {
 		t.Error(err)
 	}
-	if err := newTestProber(t, nil).probe(context.Background(), target(server, federation.HTTPS), "/healthz"); err == nil {
+	if err := newTestProber(t, nil).probe(context.Background(), target(server, federation.HTTPS), Check{Path: "/healthz"}); err == nil {
 		t.Error("a certificate of nobody was trusted")
 	}
 }
@@ -97,12 +99,12 @@ func TestProbeOfWhatDoesNotAnswer(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-hang }))
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
-	if err := newTestProber(t, nil).probe(ctx, target(server, ""), "/healthz"); err == nil {
+	if err := newTestProber(t, nil).probe(ctx, target(server, ""), Check{Path: "/healthz"}); err == nil {
 		t.Error("no answer was taken for well")
 	}
 	close(hang)
 	server.Close()
-	if err := newTestProber(t, nil).probe(context.Background(), target(server, ""), "/healthz"); err == nil {
+	if err := newTestProber(t, nil).probe(context.Background(), target(server, ""), Check{Path: "/healthz"}); err == nil {
 		t.Error("a refused connection was taken for well")
 	}
 }
@@ -110,11 +112,11 @@ func TestProbeOfWhatDoesNotAnswer(t *testing.T) {
 func TestConnectOnly(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }))
 	p := newTestProber(t, func(p *Probing) { p.ConnectOnly = true })
-	if err := p.probe(context.Background(), target(server, ""), "/healthz"); err != nil {
+	if err := p.probe(context.Background(), target(server, ""), Check{Path: "/healthz"}); err != nil {
 		t.Error(err)
 	}
 	server.Close()
-	if err := p.probe(context.Background(), target(server, ""), "/healthz"); err == nil {
+	if err := p.probe(context.Background(), target(server, ""), Check{Path: "/healthz"}); err == nil {
 		t.Error("a closed port was taken for well")
 	}
 }
@@ -144,7 +146,7 @@ func TestMonitorOnRealEndpoints(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.SetServicePaths(map[string]string{"user-service": "/live"})
+	m.SetChecks(map[string]Check{"user-service": {Path: "/live"}})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- m.Run(ctx) }()
@@ -183,11 +185,60 @@ func TestLocalEndpointsAreConnectedToOnly(t *testing.T) {
 	defer server.Close()
 	p := newTestProber(t, nil)
 	i := target(server, "")
-	if err := p.probe(context.Background(), i, "/healthz"); err == nil {
+	if err := p.probe(context.Background(), i, Check{Path: "/healthz"}); err == nil {
 		t.Error("a registered instance without its health path was taken for well")
 	}
 	i.Service = "api.example.net:443"
-	if err := p.probe(context.Background(), i, "/healthz"); err != nil {
+	if err := p.probe(context.Background(), i, Check{Path: "/healthz"}); err != nil {
 		t.Errorf("an upstream URL's endpoint: %v", err)
+	}
+}
+
+// A plain gRPC server answers no path: it is asked in its own protocol.
+func TestProbeOfGRPC(t *testing.T) {
+	var answer atomic.Pointer[func(http.ResponseWriter)]
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if r.Method != http.MethodPost || r.URL.Path != "/grpc.health.v1.Health/Check" ||
+			r.Header.Get("Content-Type") != "application/grpc" || !bytes.Equal(body, make([]byte, 5)) {
+			w.WriteHeader(http.StatusMethodNotAllowed)
+			return
+		}
+		w.Header().Set("Content-Type", "application/grpc")
+		(*answer.Load())(w)
+	}))
+	server.Config.Protocols = new(http.Protocols)
+	server.Config.Protocols.SetUnencryptedHTTP2(true)
+	server.Start()
+	defer server.Close()
+	says := func(message []byte, status string) func(http.ResponseWriter) {
+		return func(w http.ResponseWriter) {
+			_, _ = w.Write(message)
+			w.Header().Set(http.TrailerPrefix+"Grpc-Status", status)
+		}
+	}
+	p := newTestProber(t, nil)
+	for name, c := range map[string]struct {
+		answer func(http.ResponseWriter)
+		well   bool
+	}{
+		"serving":            {says([]byte{0, 0, 0, 0, 2, 8, 1}, "0"), true},
+		"not serving":        {says([]byte{0, 0, 0, 0, 2, 8, 2}, "0"), false},
+		"unknown":            {says([]byte{0, 0, 0, 0, 0}, "0"), false},
+		"another status":     {says([]byte{0, 0, 0, 0, 2, 8, 1}, "14"), false},
+		"not implemented":    {func(w http.ResponseWriter) { w.Header().Set("Grpc-Status", "12") }, false},
+		"no gRPC at all":     {func(w http.ResponseWriter) { _, _ = io.WriteString(w, "ok") }, false},
+		"an error of HTTP's": {func(w http.ResponseWriter) { w.WriteHeader(http.StatusBadGateway) }, false},
+	} {
+		answer.Store(&c.answer)
+		if err := p.probe(context.Background(), target(server, federation.H2C), Check{Kind: CheckGRPC}); (err == nil) != c.well {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := p.probe(context.Background(), target(server, federation.H2C), Check{Path: "/healthz"}); err == nil {
+		t.Error("it answers a path")
+	}
+	if err := p.probe(context.Background(), target(server, federation.H2C), Check{Kind: CheckConnect}); err != nil {
+		t.Errorf("connected to: %v", err)
 	}
 }

@@ -69,7 +69,7 @@ func bubble(t *testing.T, change func(*Options), test func(*testing.T, *rig)) {
 	})
 }
 
-func (r *rig) answer(ctx context.Context, i *federation.Instance, _ string) error {
+func (r *rig) answer(ctx context.Context, i *federation.Instance, _ Check) error {
 	r.mu.Lock()
 	r.probes[i.ID] = append(r.probes[i.ID], time.Now())
 	r.running++
