@@ -38,6 +38,8 @@ type Timeouts struct {
 	// PerTry is for one attempt up to the answer's head, up to 24 h.
 	PerTry time.Duration
 	// Total is for the whole exchange, retries included, up to 24 h; default 3 s.
+	// It ends waits: a body whose next bytes are always at hand may take longer.
+	// Event streams, gRPC and tunnels are bounded by Idle alone once they flow.
 	Total time.Duration
 }
 

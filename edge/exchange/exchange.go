@@ -177,7 +177,7 @@ type Exchange struct {
 	Response Response
 	Conn     *Conn
 	Timeouts Timeouts
-	// Deadline bounds the whole exchange up to the response's last byte;
+	// Deadline ends every wait of the exchange, up to the response's last byte;
 	// zero means none. Tunnels end it, and a [Prolonger] may get another one.
 	Deadline time.Time
 	// Start is when the first byte of the request was seen.
