@@ -81,11 +81,6 @@ func (e *endpoint) works() bool {
 func (b *bounds) closed() bool { return b.breaker == nil || b.breaker.Admits() }
 
 // hasRoom reports whether n requests of this edge are within the limits.
-func (e *endpoint) hasRoom(n int64) bool {
-	b := e.bounds.Load()
-	return b == nil || b.hasRoom(n)
-}
-
 func (b *bounds) hasRoom(n int64) bool {
 	return (b.limit == 0 || n <= b.limit) && (b.capacity == 0 || n+b.elsewhere.Load() <= b.capacity)
 }
