@@ -58,10 +58,16 @@ func TestEvidence(t *testing.T) {
 	r.configure(usersConfig(federation.Strict))
 	r.stage(place{"a", "az1", "v2", nil}, place{"b", "az2", "v2", answering("canary")}, place{"c", "az1", "v1", respondWith(unavailable)})
 	r.as("192.0.2.1")
+	// A line is written after its answer: wait for each, or the next request's may come first.
+	logged := func(lines int) {
+		eventually(t, fmt.Sprintf("%d lines", lines), func() bool { return strings.Count(r.log.String(), "\n") == lines })
+	}
 	r.ask("GET", "/users/1?q=1", tagged, "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01").expect(t, 200, "canary")
+	logged(1)
 	r.ask("POST", "/users/1", "x-release-tag: unknown").expect(t, 503, "busy")
+	logged(2)
 	r.ask("GET", "/users/..%2f..", "x-release-tag: a b").expect(t, 400, "malformed-tag")
-	eventually(t, "three lines", func() bool { return strings.Count(r.log.String(), "\n") == 3 })
+	logged(3)
 
 	want := []map[string]any{
 		{"route": "users", "service": "users", "release": "v2-beta", "subset": "v2-beta", "zone": "az2", "rung": "canary-elsewhere",
