@@ -45,6 +45,7 @@ var mayImport = map[string][]string{
 	"edge/api/registrar": {"edge/api", "federation"},
 	"edge/admin":         {"edge/api", "federation", "github.com/gorilla/mux"},
 	"edge":               {"federation", "federation/gossip", "registry", "registry/*", "edge/*"},
+	"failover":           {"federation"},
 	"chaos/lab":          {"edge/api", "edge/config"},
 	"chaos/lab/etcd":     {"go.etcd.io/etcd/server/v3/embed", "go.uber.org/zap"},
 	"chaos/lab/sample":   {"edge/api", "edge/api/registrar", "federation"},
@@ -53,7 +54,7 @@ var mayImport = map[string][]string{
 }
 
 // pure packages decide; they measure and trace nothing.
-var pure = []string{"federation", "edge/exchange", "edge/http1", "edge/http2", "edge/route", "edge/rewrite", "edge/balance"}
+var pure = []string{"federation", "edge/exchange", "edge/http1", "edge/http2", "edge/route", "edge/rewrite", "edge/balance", "failover"}
 
 // everywhere else, evidence is free.
 var evidence = []string{"github.com/prometheus/client_golang", "go.opentelemetry.io/otel"}

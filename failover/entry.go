@@ -1,0 +1,93 @@
+// Package failover decides, from what an edge knows, whether clients are sent
+// to it by DNS and with which weight, and what DNS answers. It is pure: no
+// clock, no network, no randomness. Each edge decides about its own entry
+// alone, so that an edge that is cut off cannot demote the others.
+package failover
+
+import (
+	"fmt"
+	"net/netip"
+)
+
+// MaxWeight is the highest weight of an entry; the lowest is 1, as Consul
+// refuses a passing weight below it: "out" is a failing check instead.
+const MaxWeight = 1000
+
+// Role is what a zone is for.
+type Role uint8
+
+// The roles.
+const (
+	RoleUnknown Role = iota
+	// Primary zones share the clients by weight.
+	Primary
+	// Standby zones get clients only while no primary can.
+	Standby
+)
+
+var roleNames = [...]string{"unknown", "primary", "standby"}
+
+// String is the name used by configuration, Consul and the API.
+func (r Role) String() string {
+	if int(r) >= len(roleNames) {
+		return roleNames[RoleUnknown]
+	}
+	return roleNames[r]
+}
+
+// ParseRole reads "primary" or "standby"; anything else is an error.
+func ParseRole(text string) (Role, error) {
+	for _, r := range []Role{Primary, Standby} {
+		if text == r.String() {
+			return r, nil
+		}
+	}
+	return RoleUnknown, fmt.Errorf("role is %q, allowed primary or standby", text)
+}
+
+// Entry is what one edge publishes for DNS.
+type Entry struct {
+	Edge, Zone string
+	Role       Role
+	Addresses  []netip.Addr // where clients reach its data listener, 1 to 8, IPv4 and IPv6
+	Port       uint16       // of its data listener
+	Weight     int          // its share now, 1 to MaxWeight
+}
+
+// Verdict is what one means of knowing says of an edge.
+type Verdict uint8
+
+// The verdicts. Unknown is neither: the means itself is not to be had, or has
+// not looked yet.
+const (
+	VerdictUnknown Verdict = iota
+	Alive
+	Dead
+)
+
+var verdictNames = [...]string{"unknown", "alive", "dead"}
+
+// String is the name used by the API.
+func (v Verdict) String() string {
+	if int(v) >= len(verdictNames) {
+		return verdictNames[VerdictUnknown]
+	}
+	return verdictNames[v]
+}
+
+// Sighting is an entry with what this edge knows of it, each by a means of its
+// own.
+type Sighting struct {
+	Entry
+	// Consul is Alive when a Consul leader reports that all checks pass and
+	// Dead when it reports a critical one or no such entry; Unknown when no
+	// leader answered lately.
+	Consul Verdict
+	// Gossip is what the other edges and this one hold of the edge.
+	Gossip Verdict
+	// Probe is this edge's own probe of that edge's data listener.
+	Probe Verdict
+	// Self says that it is this edge's own entry. Consul is then its own
+	// decision: Alive when it is in, Dead when it is out.
+	Self bool
+}
