@@ -33,7 +33,9 @@ func newRig(t testing.TB) *rig {
 
 func newRigAt(t testing.TB, etcd string) *rig {
 	t.Helper()
-	r := &rig{TB: t, etcd: etcd, prefix: "/" + strings.NewReplacer("/", "-", "#", "-").Replace(t.Name())}
+	// The time keeps runs of one test apart (-count), which share the etcd.
+	name := strings.NewReplacer("/", "-", "#", "-").Replace(t.Name())
+	r := &rig{TB: t, etcd: etcd, prefix: fmt.Sprintf("/%s-%d", name, time.Now().UnixNano())}
 	r.raw = connect(t, etcd)
 	r.keys = newKeyspace(r.prefix)
 	return r
