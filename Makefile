@@ -25,13 +25,17 @@ build: ## Build bin/grayfed, one static binary
 demo: build ## Run three zones on this machine (DEMO_FLAGS='--for 30s' ends by itself)
 	$(BIN) dev $(DEMO_FLAGS)
 
+.PHONY: consul
+consul: ## Fetch the Consul agent that the tests and the lab run, unless there is one
+	deploy/consul/fetch.sh
+
 .PHONY: test
-test: ## Run every test
+test: consul ## Run every test
 	go vet $(PACKAGES)
 	go test -timeout 10m $(PACKAGES)
 
 .PHONY: race
-race: ## Run every test under the race detector (needs a C compiler)
+race: consul ## Run every test under the race detector (needs a C compiler)
 	@command -v $${CC:-gcc} >/dev/null || { apt-get update -qq && apt-get install -y -qq gcc libc6-dev; }
 	CGO_ENABLED=1 go test -race -short -timeout 20m $(PACKAGES)
 
