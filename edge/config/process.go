@@ -47,6 +47,11 @@ type Process struct {
 	Health    Health
 	Upstream  Upstream
 	Shutdown  Shutdown
+	// Failover is nil for an edge without an entry in DNS; Consul and DNS need
+	// it, and are nil where there is none.
+	Failover *Failover
+	Consul   *Consul
+	DNS      *DNS
 }
 
 // Listen is the data listener, the one that other edges are told of, and what

@@ -93,6 +93,16 @@ func TestEverySettingIsRead(t *testing.T) {
 			TLSFiles: config.TLSFiles{CAFile: in("up.pem"), CertFile: in("edge.crt"), KeyFile: in("edge.key")}, ServerName: "users.internal",
 		}},
 		Shutdown: config.Shutdown{DrainTimeout: 10 * time.Second},
+		Failover: &config.Failover{
+			Role: "standby", Weight: 100, Primaries: []string{"az2", "az3"}, Heartbeat: 250 * time.Millisecond, Misses: 4,
+			Hold: 20 * time.Second, Steps: []int{20, 100}, StepEvery: 2 * time.Second,
+			Addresses: []netip.Addr{netip.MustParseAddr("203.0.113.5"), netip.MustParseAddr("2001:db8::5")}, Port: 443,
+		},
+		Consul: &config.Consul{
+			Address: "https://127.0.0.1:8501", TokenFile: in("consul.token"), TLS: config.TLSFiles{CAFile: in("consul.pem")},
+			Service: "edges", CheckURL: "https://10.0.0.5:9081/v1/failover/check",
+		},
+		DNS: &config.DNS{Address: "10.0.0.5:53", Domain: "example.com", TTL: 5 * time.Second, Nameservers: []string{"ns1.example.com"}},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -112,6 +122,9 @@ func TestOffLoopback(t *testing.T) {
 		{"admin: { address: '0.0.0.0:9081', tls: { cert_file: c, key_file: k } }", "without admin.tokens_file"},
 		{"admin: { address: '0.0.0.0:9081', " + lock + " }", ""},
 		{"admin: { health_address: '0.0.0.0:9181' }", ""},
+		{"failover: {}", "since listen.address is :8081"},
+		{"failover: {}\nlisten: { address: '10.0.0.1:80' }", ""},
+		{"failover: { addresses: ['203.0.113.1'] }", ""},
 		{"gossip: { bind: '127.0.0.2:7946' }", ""},
 		{"gossip: { bind: '10.0.0.1:7946' }", "without gossip.key_file"},
 		{"gossip: { bind: '10.0.0.1:7946', key_file: k }", ""},
@@ -146,6 +159,28 @@ func TestLoopbackMayRegisterOnlyUnderALoopbackAdmin(t *testing.T) {
 	}
 	if p := settings(t, minimal+"registration: { allowed_cidrs: [] }"); len(p.Registration.AllowedCIDRs) != 0 {
 		t.Errorf("an empty list allows %v", p.Registration.AllowedCIDRs)
+	}
+}
+
+// TestFailoverDefaults: an empty section is a primary; without one there is no
+// entry.
+func TestFailoverDefaults(t *testing.T) {
+	if p := settings(t, minimal); p.Failover != nil || p.Consul != nil || p.DNS != nil {
+		t.Errorf("without sections: %+v, %+v, %+v", p.Failover, p.Consul, p.DNS)
+	}
+	p := settings(t, minimal+"failover: { addresses: [127.0.0.1] }\nconsul: {}\ndns: { address: ':53', domain: example.com. }")
+	failover := &config.Failover{
+		Role: "primary", Weight: 50, Heartbeat: 500 * time.Millisecond, Misses: 3, Hold: 10 * time.Second,
+		Steps: []int{10, 25, 50, 100}, StepEvery: 5 * time.Second, Addresses: []netip.Addr{netip.MustParseAddr("127.0.0.1")},
+	}
+	if !reflect.DeepEqual(p.Failover, failover) {
+		t.Errorf("failover is %+v", p.Failover)
+	}
+	if want := (&config.Consul{Address: "http://127.0.0.1:8500", Service: "grayfed-gateway"}); !reflect.DeepEqual(p.Consul, want) {
+		t.Errorf("consul is %+v", p.Consul)
+	}
+	if want := (&config.DNS{Address: ":53", Domain: "example.com.", TTL: time.Second}); !reflect.DeepEqual(p.DNS, want) {
+		t.Errorf("dns is %+v", p.DNS)
 	}
 }
 

@@ -92,7 +92,8 @@ func decodeProcess(file string, root *yaml.Node, problems *Problems) *Process {
 		o.duration("drain_timeout", &p.Shutdown.DrainTimeout, 0, time.Hour)
 		o.end()
 	})
-	o.end("consul", "dns", "tls", "tracing", "failover", "otel")
+	p.failover(o)
+	o.end("tls", "tracing", "otel")
 	d.invalid(p.Validate(), "")
 	p.complete()
 	p.resolvePaths(filepath.Dir(file))
@@ -220,6 +221,9 @@ func (p *Process) resolvePaths(folder string) {
 	paths = append(paths, p.Listen.paths()...)
 	for i := range p.Listeners {
 		paths = append(paths, p.Listeners[i].paths()...)
+	}
+	if c := p.Consul; c != nil {
+		paths = append(paths, &c.TokenFile, &c.TLS.CAFile, &c.TLS.CertFile, &c.TLS.KeyFile)
 	}
 	for _, path := range paths {
 		if *path != "" && !filepath.IsAbs(*path) {

@@ -45,6 +45,7 @@ func (p *Process) Validate() error {
 	p.Etcd.validate(&e)
 	p.Gossip.validate(&e)
 	p.Upstream.TLS.validate(&e, "upstream.tls")
+	p.validateFailover(&e)
 	return e.err()
 }
 
@@ -59,6 +60,9 @@ func (p *Process) validateAddresses(e *fieldErrors) {
 	}
 	listeners = append(listeners,
 		listener{"admin.address", p.Admin.Address}, listener{"admin.health_address", p.Admin.HealthAddress})
+	if p.DNS != nil {
+		listeners = append(listeners, listener{"dns.address", p.DNS.Address})
+	}
 	for _, listener := range listeners {
 		if listener.address == "" && listener.field == "admin.health_address" {
 			continue
