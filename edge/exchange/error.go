@@ -82,6 +82,9 @@ func (e *Error) Unwrap() error { return e.Err }
 var (
 	// ErrClientGone: the client closed its connection or reset its stream.
 	ErrClientGone = errors.New("client went away")
+	// ErrUnreachable: nobody could connect to the endpoint any more while the
+	// request waited for its answer.
+	ErrUnreachable = errors.New("endpoint unreachable")
 	// ErrZoneLost: the endpoint's zone was declared dead while it worked.
 	ErrZoneLost = errors.New("zone lost")
 	// ErrDrained: the endpoint drains, and the exchange lasted for longer than

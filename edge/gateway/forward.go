@@ -39,6 +39,8 @@ const (
 var (
 	errShut = &exchange.Error{Phase: exchange.PhaseConnect, Fault: exchange.FaultGateway, Err: exchange.ErrClosed}
 	errMove = &exchange.Error{Phase: exchange.PhaseConnect, Fault: exchange.FaultGateway, Err: exchange.ErrZoneLost}
+
+	errUnreachable = &exchange.Error{Phase: exchange.PhaseAwait, Fault: exchange.FaultUpstream, Wrote: true, Err: exchange.ErrUnreachable}
 )
 
 // forward has an endpoint answer the request, as many as it may take.
@@ -147,7 +149,7 @@ func (g *Gateway) attempt(c *call, to candidate) *exchange.Error {
 	if err != nil {
 		return c.fail(err)
 	}
-	moveable := !to.group.Lost && !c.stays && replayable(&x.Request)
+	moveable := !to.group.Lost && to.rung != route.RungPanic && !c.stays && replayable(&x.Request)
 	if moveable && c.await(e) {
 		return c.fail(c.settle())
 	}
@@ -195,10 +197,15 @@ func (g *Gateway) attempt(c *call, to candidate) *exchange.Error {
 // that came first stays.
 func (c *call) settle() *exchange.Error {
 	cause := c.x.Cause()
-	if cause == nil || errors.Is(cause, exchange.ErrZoneLost) {
+	switch {
+	case cause == nil || errors.Is(cause, exchange.ErrZoneLost):
 		c.drop()
 		c.x.ClearCancel()
 		return errMove
+	case errors.Is(cause, exchange.ErrUnreachable):
+		c.drop()
+		c.x.ClearCancel()
+		return errUnreachable
 	}
 	fault := exchange.FaultGateway
 	if errors.Is(cause, exchange.ErrClientGone) {
@@ -235,12 +242,45 @@ func (g *Gateway) blame(c *call, failure *exchange.Error) {
 	switch {
 	case failure.Phase == exchange.PhaseConnect:
 		c.judge(false, now)
-		e.tracker.ConnectFailure(now.UnixNano())
+		if e.tracker.ConnectFailure(now.UnixNano()) {
+			g.unreachable(c, e)
+		}
 	case !failure.Reused || failure.Timeout:
 		c.judge(false, now)
 		e.tracker.GatewayFailure(now.UnixNano())
 	}
 	g.zoneFailed(e.zone.Load(), now)
+}
+
+// unreachable ends what waits at an endpoint that was just ejected since nobody
+// can connect to it: over a connection of before, no answer will come either. So
+// an AZ that falls silent is left a second before gossip is sure of it. What was
+// ended is tried again, by the rules and under the budget of what broke off;
+// where there is nothing to try, it is left to wait. (Envoy has
+// close_connections_on_host_health_failure, off by default, without the retry.)
+func (g *Gateway) unreachable(c *call, e *endpoint) {
+	if !c.plan.hasOther(e) {
+		return
+	}
+	g.metrics.moves.Add(float64(g.waiting.move(exchange.ErrUnreachable, func(at *endpoint) bool { return at == e })))
+}
+
+// hasOther reports whether a lane with the endpoint has another that works.
+func (p *servicePlan) hasOther(e *endpoint) bool {
+	for _, lane := range p.Lanes {
+		in, others := false, false
+		for _, group := range lane.Groups {
+			for _, candidate := range group.Endpoints {
+				at, ok := candidate.Runtime.(*endpoint)
+				in = in || at == e
+				others = others || ok && at != e && at.works()
+			}
+		}
+		if in && others {
+			return true
+		}
+	}
+	return false
 }
 
 // repeatable says why, if at all, the attempt may be followed by another.

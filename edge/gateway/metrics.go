@@ -27,7 +27,7 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Name: "grayfed_zone_demotions_total", Help: "Zones demoted: their edges dead and an endpoint failing.",
 		}),
 		moves: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "grayfed_requests_moved_total", Help: "Waiting requests that were cancelled because their zone was demoted.",
+			Name: "grayfed_requests_moved_total", Help: "Waiting requests that were cancelled because their zone was demoted or nobody could reach their endpoint.",
 		}),
 	}
 	m.drained = prometheus.NewCounter(prometheus.CounterOpts{

@@ -4,12 +4,10 @@ import (
 	"runtime"
 	"sync"
 	"weak"
-
-	"github.com/grayfed/grayfed/edge/exchange"
 )
 
 // waiting finds the requests that wait for an endpoint's answer, so that those
-// in a lost zone can be moved on. Requests take no lock for it: each state of
+// in a lost zone, or at an endpoint that nobody reaches, can be moved on. Requests take no lock for it: each state of
 // an exchange is listed once, when it is made, by a weak pointer, and says with
 // an atomic of its own what it waits for. Whoever moves it claims it there, and
 // the request, which takes it back there, waits for a claim under way: a
@@ -40,16 +38,16 @@ func (w *waiting) add(c *call) {
 	w.calls = append(w.calls, weak.Make(c))
 }
 
-// move cancels every request that waits for an endpoint of the zone and can be
-// tried again. It returns how many these are.
-func (w *waiting) move(z *zone) int {
+// move cancels, with the given cause, every request that waits for an endpoint
+// of which lost says so, and can be tried again. It returns how many these are.
+func (w *waiting) move(cause error, lost func(*endpoint) bool) int {
 	moved := 0
 	for _, c := range w.list() {
 		e := c.awaits.Load()
-		if e == nil || e == &w.claimed || e.zone.Load() != z || !c.awaits.CompareAndSwap(e, &w.claimed) {
+		if e == nil || e == &w.claimed || !lost(e) || !c.awaits.CompareAndSwap(e, &w.claimed) {
 			continue
 		}
-		c.x.Cancel(exchange.ErrZoneLost)
+		c.x.Cancel(cause)
 		c.awaits.Store(nil)
 		moved++
 	}
@@ -70,11 +68,11 @@ func (w *waiting) list() []*call {
 }
 
 // await says what the call waits for from now on. It reports whether the zone
-// is known to be lost already: whoever looked for waiting calls may have missed
-// this one. It waits for nothing then.
+// or the endpoint is known to be lost already: whoever looked for waiting calls
+// may have missed this one. It waits for nothing then.
 func (c *call) await(e *endpoint) (lost bool) {
 	c.awaits.Store(e)
-	if !e.zone.Load().demoted.Load() {
+	if !e.zone.Load().demoted.Load() && !e.tracker.Ejected() {
 		return false
 	}
 	c.arrive(e)

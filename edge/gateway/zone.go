@@ -3,6 +3,8 @@ package gateway
 import (
 	"sync/atomic"
 	"time"
+
+	"github.com/grayfed/grayfed/edge/exchange"
 )
 
 // failureCounts is how long a failure of an endpoint speaks against its zone:
@@ -88,7 +90,7 @@ func (g *Gateway) setDemoted(z *zone, demoted bool) {
 		g.replan(z)
 		return
 	}
-	moved := g.waiting.move(z)
+	moved := g.waiting.move(exchange.ErrZoneLost, func(e *endpoint) bool { return e.zone.Load() == z })
 	g.metrics.demoted(moved)
 	g.opts.Log.Warn("zone demoted: its edges are dead and an endpoint failed", "zone", z.name, "moved", moved)
 	g.replan(z)

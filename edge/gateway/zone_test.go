@@ -270,8 +270,9 @@ func TestMovingRacesWithAnswers(t *testing.T) {
 				return
 			default:
 			}
-			g.waiting.move(g.zone("az1"))
-			g.waiting.move(g.zone("az2"))
+			for _, lost := range []*zone{g.zone("az1"), g.zone("az2")} {
+				g.waiting.move(exchange.ErrZoneLost, func(e *endpoint) bool { return e.zone.Load() == lost })
+			}
 			runtime.Gosched()
 		}
 	})

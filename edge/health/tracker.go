@@ -88,13 +88,14 @@ func (t *Tracker) Success(now int64) {
 }
 
 // ConnectFailure reports that no connection could be made. It also asks for a
-// probe at once.
-func (t *Tracker) ConnectFailure(now int64) {
+// probe at once. It returns true to the one whose report made the row of them
+// that ejects: nobody can reach the endpoint any more.
+func (t *Tracker) ConnectFailure(now int64) (unreachable bool) {
 	opened := t.outcomes().fail(now)
 	streak := t.streak.Add(1) & lowHalf
 	if t.out.Load() == uint32(causeNone) {
 		if streak >= uint64(t.monitor.opts.Ejection.ConnectFailures) {
-			t.eject(causeConnect)
+			unreachable = t.eject(causeConnect)
 		} else {
 			t.judgeWindow(now)
 		}
@@ -102,6 +103,7 @@ func (t *Tracker) ConnectFailure(now int64) {
 	if t.urgent.CompareAndSwap(false, true) || opened {
 		t.monitor.enqueue(t)
 	}
+	return unreachable
 }
 
 // GatewayFailure reports an answer of 502, 503 or 504, or an exchange that the
@@ -149,10 +151,12 @@ func (t *Tracker) judgeWindow(now int64) {
 	}
 }
 
-func (t *Tracker) eject(c cause) {
-	if t.out.CompareAndSwap(uint32(causeNone), uint32(c)) {
-		t.monitor.enqueue(t)
+func (t *Tracker) eject(c cause) bool {
+	if !t.out.CompareAndSwap(uint32(causeNone), uint32(c)) {
+		return false
 	}
+	t.monitor.enqueue(t)
+	return true
 }
 
 // opened is called when a bucket of the window begins: at most once in ten
