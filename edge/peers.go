@@ -100,9 +100,9 @@ func (k *peer) join() (edge federation.Edge, any bool) {
 	}
 	edge = *k.registered
 	edge.Status, edge.Revision, edge.Clock = k.heard.Status, k.heard.Revision, k.heard.Clock
-	edge.Digest, edge.Config, edge.Lag = k.heard.Digest, k.heard.Config, k.heard.Lag
+	edge.Digest, edge.Config, edge.Lag, edge.Share = k.heard.Digest, k.heard.Config, k.heard.Lag, k.heard.Share
 	if k.heard.Incarnation < k.registered.Incarnation {
-		edge.Status = federation.EdgeUnknown // gossip speaks of its former life
+		edge.Status, edge.Share = federation.EdgeUnknown, 0 // gossip speaks of its former life
 	}
 	return edge, true
 }

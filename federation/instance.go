@@ -107,6 +107,7 @@ type Edge struct {
 	Data        string     `json:"data,omitempty"`  // host:port of its data listener
 	Admin       string     `json:"admin,omitempty"` // URL of its HTTP API
 	Gossip      string     `json:"gossip,omitempty"`
+	Entry       Entry      `json:"entry,omitzero"` // in DNS
 	Status      EdgeStatus `json:"status"`
 	// What it said of itself last, by gossip.
 	Revision int64    `json:"revision"`         // etcd revision applied
@@ -114,6 +115,7 @@ type Edge struct {
 	Digest   string   `json:"digest"`           // over its etcd-confirmed facts
 	Config   string   `json:"config,omitempty"` // hash of its documents
 	Lag      Duration `json:"-"`                // how long its registry view is behind
+	Share    int      `json:"-"`                // weight of its entry now; 0: it is out
 }
 
 // EdgeStatus is what gossip says of an edge.

@@ -38,6 +38,7 @@ type State struct {
 	Digest   string        // over its etcd-confirmed facts, at most 128 bytes
 	Config   string        // hash of its documents, at most 128 bytes
 	Lag      time.Duration // how long its registry view is behind
+	Share    int           // weight of this edge's entry in DNS, at most federation.MaxWeight; 0: it is out
 }
 
 // Gossip is this edge's part in the conversation. Its methods are safe for
@@ -180,6 +181,7 @@ func printable(text string) string {
 // with the next gossip interval.
 func (g *Gossip) SetState(s State) {
 	s.Digest, s.Config = clip(s.Digest), clip(s.Config)
+	s.Share = min(max(s.Share, 0), federation.MaxWeight)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if g.state == s {
@@ -191,7 +193,7 @@ func (g *Gossip) SetState(s State) {
 	g.dirty = g.dirty || was != s
 	g.state = s
 	g.self.Revision, g.self.Clock, g.self.Digest, g.self.Config = s.Revision, s.Clock, s.Digest, s.Config
-	g.self.Lag = federation.Duration(s.Lag)
+	g.self.Lag, g.self.Share = federation.Duration(s.Lag), s.Share
 }
 
 func clip(text string) string {

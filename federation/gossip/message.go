@@ -27,6 +27,7 @@ type beat struct {
 	count    uint64
 	hash     uint64
 	leaving  bool
+	share    uint64 // weight of the edge's entry in DNS; 0: it is out
 }
 
 // record is one deviation, or the withdrawal of one (status unknown).
@@ -87,6 +88,7 @@ const (
 	tagBeatCount    = 10
 	tagBeatHash     = 11
 	tagBeatLeaving  = 12
+	tagBeatShare    = 13
 
 	tagDeltaRecord = 3
 
@@ -116,6 +118,12 @@ const (
 	tagMetaRegion     = 6
 	tagMetaData       = 7
 	tagMetaAdmin      = 8
+	tagMetaEntry      = 10
+
+	tagEntryRole    = 1 // 1 primary, 2 standby
+	tagEntryPort    = 2
+	tagEntryWeight  = 3
+	tagEntryAddress = 4 // 4 or 16 bytes
 )
 
 func appendOrigin(b []byte, o origin) []byte {
@@ -155,7 +163,7 @@ func (b *beat) append(to []byte) []byte {
 	if b.leaving {
 		to = appendNumber(to, tagBeatLeaving, 1)
 	}
-	return to
+	return appendNumber(to, tagBeatShare, b.share)
 }
 
 func decodeBeat(body []byte) (b beat, err error) {
@@ -186,6 +194,10 @@ func decodeBeat(body []byte) (b beat, err error) {
 		case tagBeatLeaving:
 			n, err = f.number()
 			b.leaving = n != 0
+		case tagBeatShare:
+			if b.share, err = f.number(); err == nil && b.share > federation.MaxWeight {
+				err = fmt.Errorf("%w: share", errMalformed)
+			}
 		default:
 			err = b.read(f)
 		}
@@ -449,6 +461,7 @@ func encodeMeta(name string, e *federation.Edge) []byte {
 	b = appendText(b, tagMetaZone, e.Zone)
 	b = appendText(b, tagMetaRegion, e.Region)
 	b = appendText(b, tagMetaData, e.Data)
+	b = appendEntry(b, &e.Entry)
 	return appendText(b, tagMetaAdmin, e.Admin)
 }
 
@@ -473,6 +486,8 @@ func decodeMeta(data []byte) (e federation.Edge, name string, err error) {
 			e.Data, err = f.text(512)
 		case tagMetaAdmin:
 			e.Admin, err = f.text(512)
+		case tagMetaEntry:
+			e.Entry, err = decodeEntry(f.value)
 		default:
 			err = o.read(f)
 		}

@@ -3,6 +3,7 @@ package gossip
 import (
 	"bytes"
 	"errors"
+	"net/netip"
 	"reflect"
 	"testing"
 	"time"
@@ -26,7 +27,7 @@ func samples() map[string][]byte {
 	name := nameHash(defaultName)
 	b := beat{
 		origin: testOrigin, seq: 3, revision: 42, clock: 17, digest: "abcd", config: "c0ffee",
-		lag: 5 * time.Millisecond, version: 9, count: 2, hash: 1 << 63,
+		lag: 5 * time.Millisecond, version: 9, count: 2, hash: 1 << 63, share: 35,
 	}
 	r := testRecord("u1", 5, federation.Unhealthy)
 	s := set{origin: testOrigin, version: 9, age: time.Second, records: []record{r, testRecord("u2", 9, federation.Recovering)}}
@@ -52,7 +53,7 @@ func TestMessagesComeBackAsTheyWere(t *testing.T) {
 	body := func(name string) []byte { return samples()[name][headerLength:] }
 	b, err := decodeBeat(body("beat"))
 	if err != nil || b.revision != 42 || b.clock != 17 || b.digest != "abcd" || b.config != "c0ffee" ||
-		b.lag != 5*time.Millisecond || b.version != 9 || b.count != 2 || b.hash != 1<<63 || b.leaving || b.origin != testOrigin || b.seq != 3 {
+		b.lag != 5*time.Millisecond || b.version != 9 || b.count != 2 || b.hash != 1<<63 || b.leaving || b.share != 35 || b.origin != testOrigin || b.seq != 3 {
 		t.Errorf("beat %+v, %v", b, err)
 	}
 	if b, err := decodeBeat(body("leaving")); err != nil || !b.leaving {
@@ -76,9 +77,42 @@ func TestMessagesComeBackAsTheyWere(t *testing.T) {
 	edge := federation.Edge{
 		ID: "e1", Incarnation: 7, Data: "10.0.0.1:8081", Admin: "https://10.0.0.1:9081",
 		Locality: federation.Locality{Cluster: "c", Zone: "az1", Region: "east"},
+		Entry: federation.Entry{Role: "standby", Port: 443, Weight: 50, Addresses: federation.AddressesOf(
+			[]netip.Addr{netip.MustParseAddr("203.0.113.5"), netip.MustParseAddr("2001:db8::5")})},
 	}
 	if got, name, err := decodeMeta(encodeMeta("grayfed", &edge)); err != nil || name != "grayfed" || got != edge {
 		t.Errorf("meta %+v of %s, %v", got, name, err)
+	}
+}
+
+// TestEntries: what is beyond its bounds is refused, and a role of a later
+// version is no entry.
+func TestEntries(t *testing.T) {
+	address := netip.MustParseAddr("203.0.113.5").AsSlice()
+	good := func() []byte {
+		return appendBytes(appendNumber(appendNumber(nil, tagEntryPort, 443), tagEntryWeight, 50), tagEntryAddress, address)
+	}
+	if e, err := decodeEntry(appendNumber(good(), tagEntryRole, 1)); err != nil || e.Role != "primary" {
+		t.Errorf("good: %+v, %v", e, err)
+	}
+	if e, err := decodeEntry(appendNumber(good(), tagEntryRole, 3)); err != nil || e != (federation.Entry{}) {
+		t.Errorf("of a later version: %+v, %v", e, err)
+	}
+	many := appendNumber(good(), tagEntryRole, 1)
+	for range federation.MaxAddresses {
+		many = appendBytes(many, tagEntryAddress, address)
+	}
+	for what, body := range map[string][]byte{
+		"port":       appendNumber(good(), tagEntryPort, 1<<16),
+		"weight":     appendNumber(good(), tagEntryWeight, federation.MaxWeight+1),
+		"address":    appendBytes(good(), tagEntryAddress, []byte("12345")),
+		"addresses":  many,
+		"no address": appendNumber(appendNumber(appendNumber(nil, tagEntryPort, 443), tagEntryWeight, 50), tagEntryRole, 1),
+		"no port":    appendBytes(appendNumber(appendNumber(nil, tagEntryWeight, 50), tagEntryRole, 1), tagEntryAddress, address),
+	} {
+		if e, err := decodeEntry(body); !errors.Is(err, errMalformed) {
+			t.Errorf("%s: %+v, %v", what, e, err)
+		}
 	}
 }
 

@@ -155,7 +155,7 @@ func (g *Gossip) takeBeat(b *beat, raw []byte, now time.Time) bool {
 	p.beats.raw = append([]byte(nil), raw...)
 	was := p.edge
 	p.edge.Revision, p.edge.Clock, p.edge.Digest, p.edge.Config = b.revision, b.clock, b.digest, b.config
-	p.edge.Lag = federation.Duration(b.lag)
+	p.edge.Lag, p.edge.Share = federation.Duration(b.lag), int(b.share)
 	if was != p.edge {
 		g.effects.edges = append(g.effects.edges, p.edge)
 	}

@@ -183,6 +183,7 @@ func (g *Gossip) beat(leaving bool) *beat {
 		count:    g.own.count,
 		hash:     g.own.hash,
 		leaving:  leaving,
+		share:    uint64(g.state.Share),
 	}
 }
 
