@@ -83,11 +83,22 @@ type Sighting struct {
 	// Dead when it reports a critical one or no such entry; Unknown when no
 	// leader answered lately.
 	Consul Verdict
-	// Gossip is what the other edges and this one hold of the edge.
+	// Gossip is what the edges hold of each other. It is Dead also of an edge
+	// that has not been heard since this one started, once gossip has run for
+	// longer than it takes to find one: else a standby that starts after the
+	// primaries died would wait for ever.
 	Gossip Verdict
 	// Probe is this edge's own probe of that edge's data listener.
 	Probe Verdict
 	// Self says that it is this edge's own entry. Consul is then its own
-	// decision: Alive when it is in, Dead when it is out.
+	// decision, Alive when it is in and Dead when it is out, and Gossip is
+	// Alive while it is ready: it needs nobody to say so.
 	Self bool
 }
+
+// unreachable reports whether both means of this edge's own say that it is
+// dead: faster than Consul does.
+func (s *Sighting) unreachable() bool { return s.Gossip == Dead && s.Probe == Dead }
+
+// weight is the entry's, within its range whatever a remote edge wrote.
+func (s *Sighting) weight() int { return min(max(1, s.Weight), MaxWeight) }

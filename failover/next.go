@@ -1,9 +1,14 @@
 package failover
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // Observation is what an edge knows at one heartbeat.
 type Observation struct {
+	// At is when, by a clock that is not set meanwhile: Go's monotonic
+	// reading, not a wall clock's. A leap is read as a freeze (see [Next]).
 	At time.Time
 	// Ready says that this edge serves on a full view and does not drain.
 	Ready bool
@@ -20,19 +25,229 @@ type Observation struct {
 // Decision is what this edge's entry is to be.
 type Decision struct {
 	In     bool   // its check passes
-	Weight int    // 1 to MaxWeight
+	Weight int    // 1 to MaxWeight; while it is out, what it comes in with
 	Reason string // constant text, for people
 }
+
+// The reasons.
+const (
+	reasonServing  = "serving"
+	reasonClimbing = "climbing back"
+	reasonReduced  = "serving with less capacity"
+	reasonNotReady = "not ready, or draining"
+	reasonEmpty    = "no instance of the zone is usable"
+	reasonHeld     = "held out before it comes back"
+	reasonStanding = "standing by"
+	reasonNoLeader = "standing by: no consul leader"
+	reasonStandIn  = "standing in for the primaries"
+)
+
+// overprovisioning is how far capacity may fall before the weight does, as the
+// ladder has it within a zone. (Envoy: overprovisioning_factor.)
+const overprovisioning = 1.4
 
 // State is what an edge remembers of the observations before. The zero value
 // is that of an edge that just started.
 type State struct {
-	in bool
+	at     time.Time     // of the last observation; zero: none yet
+	in     bool          // the entry is in
+	age    time.Duration // since a primary started, went out or in; since a standby went in
+	row    int           // observations in a row that speak for a change
+	weight int           // as decided last
+	steady time.Duration // since weight changed
 }
 
-// Next folds one observation into the state and decides. Options have their
-// defaults and are valid. Same arguments, same result.
+// Next folds one observation, the first or one heartbeat after the last, into
+// the state and decides. Options have their defaults and are valid. Same
+// arguments, same result.
+//
+// A primary is in while it is ready and its zone has usable capacity, with its
+// full weight times 1.4 times the usable part of the capacity, at most its full
+// weight. It goes out at once when it is not ready, and when its zone had
+// capacity and has had none for Misses observations. Once out it stays out for
+// Hold, then climbs by Steps. An edge that starts does the same, since its entry
+// may have been in a moment ago: one that dies every few seconds gets no clients,
+// and where all start at once, [Answer] has them all the same. The weight falls
+// at once and rises once every StepEvery at most; changes of less than a tenth
+// of the full weight wait, but for the one to the full weight.
+//
+// A standby goes in when for Misses observations in a row a Consul leader, gossip
+// and its own probes all say that every edge of every zone in Primaries is dead.
+// Whatever is unknown, a zone without any edge that is known included, keeps it
+// out. It goes out when, by Consul and not against both others, the primaries
+// that are alive have the full weight of one (its own Weight) for Misses
+// observations in a row and Hold has passed since it went in. It goes in once
+// every Hold at most; it is not held out longer, as then nobody else is there.
+// Without a Consul leader it stays what it is.
+//
+// An edge that did not observe for twice Misses heartbeats was frozen: others
+// took it for dead, and what it remembers is old. It starts anew.
+//
+// The limit of this: when every primary is cut off from the standby and from the
+// Consul quorum at once, be it directly or through others, and clients still
+// reach them, the standby goes in beside them. Nothing that a program on its
+// side of the cut can know tells this from their death. The clients that get its
+// answer are served all the same, by another zone; no request is lost by it.
 func Next(o *Options, s State, obs *Observation) (State, Decision) {
-	s.in = obs.Ready && o.Role == Primary
-	return s, Decision{In: s.in, Weight: o.Weight, Reason: "serving"}
+	s = s.advance(o, obs.At)
+	if o.Role == Standby {
+		return s.standby(o, obs)
+	}
+	return s.primary(o, obs)
+}
+
+// advance lets the time since the last observation pass.
+func (s State) advance(o *Options, at time.Time) State {
+	elapsed := at.Sub(s.at)
+	if s.at.IsZero() || elapsed > 2*time.Duration(o.Misses)*o.Heartbeat {
+		s = State{at: at}
+		if o.Role == Standby {
+			s.age = o.Hold // it did not go in of late that it knows of
+		}
+		return s
+	}
+	elapsed = max(elapsed, 0)
+	s.at = at
+	s.age += elapsed
+	s.steady += elapsed
+	return s
+}
+
+func (s State) primary(o *Options, obs *Observation) (State, Decision) {
+	s.count(obs.Capacity > 0 && obs.Healthy <= 0)
+	reason := reasonServing
+	switch {
+	case !obs.Ready:
+		s.goOut()
+		reason = reasonNotReady
+	case s.row >= o.Misses:
+		s.goOut()
+		reason = reasonEmpty
+	case !s.in && s.age < o.Hold:
+		reason = reasonHeld
+	case !s.in:
+		s.in, s.age = true, 0
+	}
+	step := o.step(0)
+	if s.in {
+		step = o.step(int(s.age / o.StepEvery))
+	}
+	capacity := usable(obs)
+	s.weigh(o, min(capacity, step))
+	switch {
+	case !s.in:
+	case step < 1:
+		reason = reasonClimbing
+	case s.weight < o.Weight:
+		reason = reasonReduced
+	}
+	return s, Decision{In: s.in, Weight: s.weight, Reason: reason}
+}
+
+func (s *State) goOut() {
+	if s.in {
+		s.in, s.age = false, 0
+	}
+}
+
+func (s State) standby(o *Options, obs *Observation) (State, Decision) {
+	switch {
+	case !obs.Ready:
+		s.in, s.row = false, 0
+	case s.in:
+		s.count(obs.Leader && o.areBack(obs.Others))
+		if s.row >= o.Misses && s.age >= o.Hold {
+			s.in, s.row = false, 0
+		}
+	default:
+		s.count(obs.Leader && o.areDead(obs.Others))
+		if s.row >= o.Misses && s.age >= o.Hold {
+			s.in, s.row, s.age = true, 0, 0
+		}
+	}
+	s.weigh(o, usable(obs))
+	reason := reasonStanding
+	switch {
+	case !obs.Ready:
+		reason = reasonNotReady
+	case s.in:
+		reason = reasonStandIn
+	case !obs.Leader:
+		reason = reasonNoLeader
+	}
+	return s, Decision{In: s.in, Weight: s.weight, Reason: reason}
+}
+
+func (s *State) count(again bool) {
+	if again {
+		s.row++
+	} else {
+		s.row = 0
+	}
+}
+
+// weigh moves the weight to this part of the full one, or leaves it.
+func (s *State) weigh(o *Options, part float64) {
+	weight := max(1, int(math.Round(float64(o.Weight)*part)))
+	small := func(change int) bool { return 10*change < o.Weight }
+	switch {
+	case s.weight == 0: // the first
+	case weight < s.weight && small(s.weight-weight):
+		return
+	case weight > s.weight && (s.steady < o.StepEvery || small(weight-s.weight) && weight < o.Weight):
+		return
+	}
+	if weight != s.weight {
+		s.weight, s.steady = weight, 0
+	}
+}
+
+// usable is the part of the full weight that the zone's capacity allows.
+func usable(obs *Observation) float64 {
+	if obs.Capacity <= 0 {
+		return 1
+	}
+	return min(1, overprovisioning*float64(max(0, obs.Healthy))/float64(obs.Capacity))
+}
+
+// step is the part of the full weight that the nth step allows, from 0.
+func (o *Options) step(n int) float64 {
+	if n >= len(o.Steps) {
+		return 1
+	}
+	return float64(o.Steps[n]) / 100
+}
+
+// areDead reports whether every means agrees that nobody serves in the zones
+// that this standby stands in for.
+func (o *Options) areDead(others []Sighting) bool {
+	for _, zone := range o.Primaries {
+		known := false
+		for i := range others {
+			s := &others[i]
+			if s.Zone != zone {
+				continue
+			}
+			known = true
+			if s.Consul != Dead || s.Gossip != Dead || s.Probe != Dead {
+				return false
+			}
+		}
+		if !known {
+			return false
+		}
+	}
+	return true
+}
+
+// areBack reports whether what is in again of those zones can do without this
+// standby.
+func (o *Options) areBack(others []Sighting) bool {
+	weight := 0
+	for i := range others {
+		if s := &others[i]; o.standsInFor(s.Zone) && s.Consul == Alive && !s.unreachable() {
+			weight += s.weight()
+		}
+	}
+	return weight >= o.Weight
 }

@@ -16,17 +16,19 @@ type Options struct {
 	// Zone is the edge's own; Role what it is for. Both are required.
 	Zone string
 	Role Role
-	// Weight is the full weight of its entry, 1 to MaxWeight. 50.
+	// Weight is the full weight of its entry, 1 to MaxWeight. A standby's is
+	// also what one primary's is taken to be: the primaries are back when they
+	// have as much together. 50.
 	Weight int
 	// Primaries are the zones that a standby stands in for, at least one; a
 	// primary has none.
 	Primaries []string
 	// Heartbeat is the time between two observations. 500 ms.
 	Heartbeat time.Duration
-	// Misses is how many observations in a row make a change of the zones
+	// Misses is how many observations in a row make a zone's loss, or return,
 	// certain. 3.
 	Misses int
-	// Hold is how long an entry that went out stays out, and how long a
+	// Hold is how long a primary that went out stays out, and how long a
 	// standby that went in stays in, at least. 10 s.
 	Hold time.Duration
 	// Steps are the percentages of its weight that a returning primary gets
@@ -104,3 +106,5 @@ func (o Options) Validate() error {
 	}
 	return errors.Join(errs...)
 }
+
+func (o *Options) standsInFor(zone string) bool { return slices.Contains(o.Primaries, zone) }
