@@ -46,6 +46,8 @@ var mayImport = map[string][]string{
 	"edge/admin":         {"edge/api", "federation", "github.com/gorilla/mux"},
 	"edge":               {"federation", "federation/gossip", "registry", "registry/*", "edge/*"},
 	"failover":           {"federation"},
+	"chaos/fault":        {"edge/api", "federation"},
+	"chaos/report":       {},
 	"chaos/lab":          {"edge/api", "edge/config"},
 	"chaos/lab/etcd":     {"go.etcd.io/etcd/server/v3/embed", "go.uber.org/zap"},
 	"chaos/lab/sample":   {"edge/api", "edge/api/registrar", "federation"},

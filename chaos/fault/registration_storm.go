@@ -1,0 +1,178 @@
+package fault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/grayfed/grayfed/edge/api"
+	"github.com/grayfed/grayfed/federation"
+)
+
+const (
+	// stormService is what the storm's instances belong to: no route leads
+	// to it.
+	stormService = "drill-registration-storm"
+	// stormAddress is theirs: nobody's, for documentation (RFC 5737).
+	stormAddress = "192.0.2.1:9"
+	stormTTL     = api.DefaultTTL
+	// stormWorkers bounds the calls that are under way at a time.
+	stormWorkers = 16
+)
+
+// newRegistrationStorm registers count instances, rate a second, with edges in
+// turn, and keeps sending their heartbeats. Mended, it deregisters them. The
+// storm goes on while edges refuse or are slow, which is its point; only when
+// the first registration of a zone fails, it does not break out.
+func newRegistrationStorm(spec Spec, target any) (Fault, error) {
+	clients, err := need[Clients](target, "API")
+	if err != nil {
+		return nil, err
+	}
+	named, err := zones(spec.Zones, target)
+	if err != nil {
+		return nil, err
+	}
+	if spec.Rate > maxRate {
+		return nil, fmt.Errorf("rate is %d registrations/s, allowed are up to %d", spec.Rate, maxRate)
+	}
+	what := fmt.Sprintf("register %d instances, %d a second, in %s", spec.Count, spec.Rate, list(named))
+	return &plan{what: what, do: func(ctx context.Context, u *undo) error {
+		s := &storm{zones: named, id: time.Now().UnixNano()}
+		for _, zone := range named {
+			edge, err := clients.Client(zone)
+			if err != nil {
+				return err
+			}
+			s.edges = append(s.edges, edge)
+		}
+		u.push("deregister the storm's instances", s.stop)
+		return s.start(ctx, spec.Count, spec.Rate)
+	}}, nil
+}
+
+// storm is its instances and who registers them: instance n with edge n modulo
+// the number of edges, by worker n modulo stormWorkers.
+type storm struct {
+	zones []string
+	edges []*api.Client
+	id    int64 // tells the instances of storms
+
+	cancel  context.CancelFunc
+	workers sync.WaitGroup
+	tried   [stormWorkers][]int // instances that may be registered; a worker's own until it has ended
+}
+
+func (s *storm) key(n int) federation.Key {
+	return federation.Key{Service: stormService, ID: fmt.Sprintf("storm-%x-%d", s.id, n)}
+}
+
+func (s *storm) edge(n int) *api.Client { return s.edges[n%len(s.edges)] }
+
+func (s *storm) register(ctx context.Context, n int) error {
+	ttl := federation.Duration(stormTTL)
+	_, err := s.edge(n).Register(ctx, s.key(n), api.Registration{
+		Zone: s.zones[n%len(s.zones)], Address: stormAddress, Version: "v1", TTL: &ttl,
+	}, api.WriteOptions{})
+	return err
+}
+
+// start registers the first of each zone, and lets the others follow.
+func (s *storm) start(ctx context.Context, count int, rate int64) error {
+	first := min(count, len(s.edges))
+	for n := range first {
+		s.tried[n%stormWorkers] = append(s.tried[n%stormWorkers], n)
+		if err := s.register(ctx, n); err != nil {
+			return fmt.Errorf("the storm's first registration in %s: %w", s.zones[n], err)
+		}
+	}
+	// It blows until it is mended, not until Break's caller ends ctx.
+	ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	began := time.Now()
+	for w := range stormWorkers {
+		var calls []call
+		for n := w; n < count; n += stormWorkers {
+			due := began.Add(time.Duration(int64(n) * int64(time.Second) / rate))
+			calls = append(calls, call{n: n, due: due, tried: n < first, registered: n < first})
+		}
+		s.workers.Go(func() { s.work(ctx, w, calls) })
+	}
+	return nil
+}
+
+// call is the next one about an instance.
+type call struct {
+	n                 int
+	due               time.Time
+	tried, registered bool
+}
+
+// work makes the call that is due first, for ever.
+func (s *storm) work(ctx context.Context, worker int, calls []call) {
+	for len(calls) > 0 {
+		next := &calls[0]
+		for n := range calls {
+			if calls[n].due.Before(next.due) {
+				next = &calls[n]
+			}
+		}
+		if pause(ctx, time.Until(next.due)) != nil {
+			return
+		}
+		if !next.tried {
+			s.tried[worker] = append(s.tried[worker], next.n)
+			next.tried = true
+		}
+		var err error
+		if next.registered {
+			err = s.edge(next.n).Heartbeat(ctx, s.key(next.n))
+		} else {
+			err = s.register(ctx, next.n)
+		}
+		next.registered = err == nil // an edge that forgot it is told again
+		next.due = time.Now().Add(stormTTL / 3)
+	}
+}
+
+// stop ends the storm and deregisters, stormWorkers at a time, what may have
+// been registered; what is left is for its next call.
+func (s *storm) stop(ctx context.Context) error {
+	if s.cancel != nil {
+		s.cancel()
+		s.workers.Wait()
+	}
+	var firsts [stormWorkers]error
+	for w := range stormWorkers {
+		s.workers.Go(func() {
+			var left []int
+			for _, n := range s.tried[w] {
+				if err := s.deregister(ctx, n); err != nil {
+					left = append(left, n)
+					firsts[w] = err
+				}
+			}
+			s.tried[w] = left
+		})
+	}
+	s.workers.Wait()
+	for _, edge := range s.edges {
+		edge.Close()
+	}
+	return errors.Join(firsts[:]...)
+}
+
+// deregister asks the edge that registered n first, then the others.
+func (s *storm) deregister(ctx context.Context, n int) error {
+	var errs []error
+	for other := range s.edges {
+		err := s.edge(n+other).Deregister(ctx, s.key(n), api.WriteOptions{})
+		if problem, ok := errors.AsType[*api.Problem](err); err == nil || ok && problem.Status == http.StatusNotFound {
+			return nil
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
