@@ -69,6 +69,9 @@ type Options struct {
 	// endpoint that declares its capacity; nil: nobody is told. It must not
 	// block.
 	PublishLoad func(key federation.Key, inFlight int64)
+	// OnZone is told when a zone is demoted, and when it is back; nil: nobody is
+	// told. It is called without locks and must not block.
+	OnZone func(zone string, demoted bool)
 	// Registerer takes the gateway's own metrics; nil: none are published.
 	Registerer prometheus.Registerer
 	Log        *slog.Logger

@@ -85,6 +85,9 @@ func (g *Gateway) setDemoted(z *zone, demoted bool) {
 	if !changed {
 		return
 	}
+	if g.opts.OnZone != nil {
+		defer g.opts.OnZone(z.name, demoted)
+	}
 	if !demoted {
 		g.opts.Log.Info("zone is back", "zone", z.name)
 		g.replan(z)
