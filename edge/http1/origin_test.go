@@ -136,7 +136,7 @@ func eventually(t testing.TB, what string, holds func() bool) {
 
 // happens is eventually for goroutines that may not end a test.
 func happens(holds func() bool) bool {
-	for end := time.Now().Add(10 * time.Second); !holds(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(30 * time.Second); !holds(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			return false
 		}
