@@ -264,7 +264,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 	deadline := time.Now().Add(60 * time.Second)
 	for !ok() {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within 30s: %s", what)
+			t.Fatalf("not in time: %s", what)
 		}
 		time.Sleep(2 * time.Millisecond)
 	}
