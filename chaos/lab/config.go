@@ -2,31 +2,40 @@ package lab
 
 import (
 	"bytes"
-	"context"
-	"encoding/json"
-	"errors"
+	"crypto/rand"
+	"encoding/base64"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 	"text/template"
 	"time"
-
-	"github.com/grayfed/grayfed/edge/api"
 )
 
-// callTimeout bounds one question to an edge.
-const callTimeout = 2 * time.Second
+const (
+	// sampleService is the service that the sample instances serve.
+	sampleService = "user-service"
+	// SampleTag is the release of the sample service. Without a canary it falls
+	// back to the baseline on loopback; in namespaces it is strict, so that a
+	// drill can tell a wrong answer from a fallback.
+	SampleTag = "v2-beta"
+	// Domain is what the edges' name servers answer for, in namespaces.
+	Domain = "grayfed.test"
+)
 
-// sampleService is the service that the sample instances serve.
-const sampleService = "user-service"
+// Ports of every zone in namespaces.
+const (
+	dataPort     = 8081
+	dataTLSPort  = 8443
+	peerPort     = 8444
+	adminPort    = 9081
+	healthPort   = 9181
+	gossipPort   = 7946
+	etcdPort     = 2379
+	etcdPeerPort = 2380
+	dnsPort      = 53
+)
 
-// SampleTag is the release of the sample service.
-const SampleTag = "v2-beta"
-
-var edgeTemplate = template.Must(template.New("edge.yaml").Parse(`# Written by grayfed dev.
+var edgeTemplate = template.Must(template.New("edge.yaml").Parse(`# Written by the grayfed lab.
 id: {{.Zone.Name}}-edge
 cluster: {{.Zone.Name}}
 zone: {{.Zone.Name}}
@@ -34,20 +43,36 @@ region: {{.Zone.Region}}
 data_dir: {{printf "%q" .DataDir}}
 documents: {{printf "%q" .Documents}}
 listen:
-  address: 127.0.0.1:{{.Zone.Data}}
+  address: {{.Data}}
+{{- with .Secured}}
+listeners:
+  - name: tls
+    address: {{.DataTLS}}
+    tls:
+      certificates:
+        - { cert_file: {{printf "%q" .DataPair.CertFile}}, key_file: {{printf "%q" .DataPair.KeyFile}} }
+{{- end}}
 admin:
-  address: 127.0.0.1:{{.Zone.Admin}}
+  address: {{.Admin}}
+{{- with .Secured}}
+  health_address: {{.Health}}
+  tls: { cert_file: {{printf "%q" .EdgePair.CertFile}}, key_file: {{printf "%q" .EdgePair.KeyFile}} }
+  tokens_file: {{printf "%q" .Tokens}}
+{{- end}}
 etcd:
-  endpoints: ["http://127.0.0.1:{{.Etcd}}"]
+  endpoints: [{{range $n, $e := .Etcd}}{{if $n}}, {{end}}"http://{{$e}}"{{end}}]
 gossip:
-  bind: 127.0.0.1:{{.Zone.Gossip}}
+  bind: {{.Gossip}}
   peers: [{{range $n, $p := .Peers}}{{if $n}}, {{end}}"{{$p}}"{{end}}]
+{{- with .Secured}}
+  key_file: {{printf "%q" .GossipKey}}
+{{- end}}
 log:
   format: text
   access: {{.AccessLog}}
 `))
 
-const documents = `# Written by grayfed dev: one service, one release, one route.
+var documents = template.Must(template.New("documents.yaml").Parse(`# Written by the grayfed lab: one service, one release, one route.
 apiVersion: grayfed/v1
 kind: Service
 metadata: { name: user-service }
@@ -60,7 +85,7 @@ metadata: { name: v2-beta }
 spec:
   services:
     user-service: { version: v2-beta }
-  fallback: permissive
+  fallback: {{if .}}strict{{else}}permissive{{end}}
 ---
 apiVersion: grayfed/v1
 kind: Route
@@ -71,142 +96,148 @@ spec:
   upstream: user-service
   tags: any
   explain: true
-`
+`))
+
+// secured is what an edge has off loopback beside what it has on it.
+type secured struct {
+	DataTLS, Health    string // addresses
+	DataPair, EdgePair keyPair
+	Tokens, GossipKey  string // files
+}
+
+// Documents is the path of the file with a zone's documents. On loopback all
+// zones read the same one.
+func (l *Lab) Documents(zone string) string {
+	if l.network == nil {
+		return filepath.Join(l.dir, "documents.yaml")
+	}
+	return filepath.Join(l.dir, zone, "documents.yaml")
+}
 
 func (l *Lab) edgeFile(z Zone) string { return filepath.Join(l.dir, z.Name, "edge.yaml") }
 
-// writeConfig writes each zone's edge.yaml and the documents, which all edges
-// of a lab read from one file.
+// writeConfig writes each zone's edge.yaml and documents.
 func (l *Lab) writeConfig() error {
-	shared := filepath.Join(l.dir, "documents.yaml")
-	if err := os.WriteFile(shared, []byte(documents), 0o644); err != nil {
+	if l.network != nil {
+		if err := l.writeSecrets(); err != nil {
+			return err
+		}
+	}
+	var text bytes.Buffer
+	if err := documents.Execute(&text, l.opts.Namespaces); err != nil {
 		return fmt.Errorf("write documents: %w", err)
 	}
-	for _, z := range l.opts.Zones {
-		var peers []string
-		for _, other := range l.opts.Zones {
-			if other.Name != z.Name {
-				peers = append(peers, loopback(other.Gossip))
-			}
-		}
+	for n, z := range l.opts.Zones {
 		dataDir := filepath.Join(l.dir, z.Name, "data")
 		if err := os.MkdirAll(dataDir, 0o755); err != nil {
 			return fmt.Errorf("data folder of %s: %w", z.Name, err)
 		}
-		var text bytes.Buffer
-		err := edgeTemplate.Execute(&text, map[string]any{
-			"Zone": z, "DataDir": dataDir, "Documents": shared,
-			"Etcd": l.opts.Etcd, "Peers": peers, "AccessLog": l.opts.AccessLog,
-		})
-		if err != nil {
-			return fmt.Errorf("edge.yaml of %s: %w", z.Name, err)
+		if err := os.WriteFile(l.Documents(z.Name), text.Bytes(), 0o644); err != nil {
+			return fmt.Errorf("write documents: %w", err)
 		}
-		if err := os.WriteFile(l.edgeFile(z), text.Bytes(), 0o644); err != nil {
-			return fmt.Errorf("edge.yaml of %s: %w", z.Name, err)
+		values := map[string]any{
+			"Zone": z, "DataDir": dataDir, "Documents": l.Documents(z.Name), "AccessLog": l.opts.AccessLog,
+			"Data": l.at(z.Name, z.Data), "Admin": l.at(z.Name, z.Admin), "Gossip": l.at(z.Name, z.Gossip),
+			"Etcd": l.etcdClients(n), "Peers": l.gossipPeers(z),
 		}
-	}
-	return nil
-}
-
-// adminURLs lists the edges' HTTP APIs, the one of zone number first ahead:
-// an instance registers with its own zone's edge and moves on from there.
-func (l *Lab) adminURLs(first int) string {
-	urls := make([]string, 0, len(l.opts.Zones))
-	for n := range l.opts.Zones {
-		z := l.opts.Zones[(first+n)%len(l.opts.Zones)]
-		urls = append(urls, "http://"+loopback(z.Admin))
-	}
-	return strings.Join(urls, ",")
-}
-
-// ready reports the first edge that is not ready.
-func (l *Lab) ready(ctx context.Context) error {
-	for _, z := range l.opts.Zones {
-		err := atEdge(z, func(edge *api.Client) error { return edge.Ready(ctx) })
-		if err != nil {
-			return fmt.Errorf("%s's edge: %w", z.Name, err)
-		}
-	}
-	return nil
-}
-
-// serving asks each edge for all instances and, as a client would, for each
-// version, and reports the first that does not answer with them.
-func (l *Lab) serving(ctx context.Context) error {
-	client := &http.Client{Timeout: callTimeout, Transport: &http.Transport{DisableKeepAlives: true}}
-	for _, z := range l.opts.Zones {
-		if err := l.complete(ctx, z); err != nil {
-			return err
-		}
-		for _, tag := range []string{"", SampleTag} {
-			if err := ask(ctx, client, z, tag); err != nil {
+		if l.network != nil {
+			s, err := l.secure(z)
+			if err != nil {
 				return err
 			}
+			values["Secured"] = s
+		}
+		var settings bytes.Buffer
+		if err := edgeTemplate.Execute(&settings, values); err != nil {
+			return fmt.Errorf("edge.yaml of %s: %w", z.Name, err)
+		}
+		if err := os.WriteFile(l.edgeFile(z), settings.Bytes(), 0o644); err != nil {
+			return fmt.Errorf("edge.yaml of %s: %w", z.Name, err)
 		}
 	}
 	return nil
 }
 
-// complete reports an edge that does not know all instances yet.
-func (l *Lab) complete(ctx context.Context, z Zone) error {
-	want := 0
+func (l *Lab) gossipPeers(z Zone) []string {
+	var peers []string
 	for _, other := range l.opts.Zones {
-		want += len(other.Versions)
+		if other.Name != z.Name {
+			peers = append(peers, l.at(other.Name, other.Gossip))
+		}
 	}
-	return atEdge(z, func(edge *api.Client) error {
-		list, err := edge.Instances(ctx, sampleService)
-		if err != nil {
+	return peers
+}
+
+// etcdClients are the addresses of all etcd members, that of zone number first
+// ahead.
+func (l *Lab) etcdClients(first int) []string {
+	if l.network == nil {
+		return []string{loopback(l.opts.Etcd)}
+	}
+	var addresses []string
+	for n := range l.opts.Zones {
+		z := l.opts.Zones[(first+n)%len(l.opts.Zones)]
+		addresses = append(addresses, l.at(z.Name, etcdPort))
+	}
+	return addresses
+}
+
+func (l *Lab) secretFile(name string) string { return filepath.Join(l.dir, "secrets", name) }
+
+// writeSecrets makes the authority, the token and the gossip key of this lab.
+func (l *Lab) writeSecrets() (err error) {
+	if err := os.MkdirAll(l.secretFile(""), 0o700); err != nil {
+		return fmt.Errorf("folder of secrets: %w", err)
+	}
+	if l.authority, err = newAuthority(l.secretFile("")); err != nil {
+		return err
+	}
+	key := make([]byte, 32)
+	if _, err := rand.Read(key); err != nil {
+		return fmt.Errorf("make the gossip key: %w", err)
+	}
+	l.token = rand.Text()
+	for name, text := range map[string]string{
+		"gossip.key": base64.StdEncoding.EncodeToString(key),
+		"tokens":     "write " + l.token,
+		"token":      l.token,
+	} {
+		if err := replace(l.secretFile(name), []byte(text+"\n")); err != nil {
 			return err
 		}
-		if got := len(list.Instances); got != want {
-			return fmt.Errorf("%s's edge knows %d of %d instances", z.Name, got, want)
-		}
-		return nil
-	})
-}
-
-// atEdge calls the HTTP API of a zone's edge.
-func atEdge(z Zone, call func(*api.Client) error) error {
-	client, err := api.NewClient(api.ClientOptions{URL: "http://" + loopback(z.Admin), Timeout: callTimeout})
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	return call(client)
-}
-
-// ask sends one request through a zone's edge.
-func ask(ctx context.Context, client *http.Client, z Zone, tag string) (err error) {
-	url := "http://" + loopback(z.Data) + "/api/v1/users/42"
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
-	}
-	want := "v1"
-	if tag != "" {
-		want = tag
-		request.Header.Set("x-release-tag", tag)
-	}
-	response, err := client.Do(request)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, response.Body.Close()) }()
-	body, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
-	if err != nil {
-		return err
-	}
-	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("GET %s: %s: %s", url, response.Status, bytes.TrimSpace(body))
-	}
-	var answer struct {
-		Version string `json:"version"`
-	}
-	if err := json.Unmarshal(body, &answer); err != nil {
-		return fmt.Errorf("GET %s: %w", url, err)
-	}
-	if answer.Version != want {
-		return fmt.Errorf("GET %s with tag %q was answered by version %q", url, tag, answer.Version)
 	}
 	return nil
+}
+
+// secure issues a zone's certificates.
+func (l *Lab) secure(z Zone) (*secured, error) {
+	now := time.Now()
+	edge, err := l.authority.issue(z.Name+"-edge", now.Add(-time.Hour), now.Add(lifetime), l.host(z.Name))
+	if err != nil {
+		return nil, err
+	}
+	if err := l.IssueCertificate(z.Name, now.Add(-time.Hour), now.Add(lifetime)); err != nil {
+		return nil, err
+	}
+	return &secured{
+		DataTLS: l.at(z.Name, dataTLSPort), Health: loopback(healthPort),
+		DataPair: l.authority.pair(z.Name + "-data"), EdgePair: edge,
+		Tokens: l.secretFile("tokens"), GossipKey: l.secretFile("gossip.key"),
+	}, nil
+}
+
+// lifetime is that of the lab's certificates.
+const lifetime = 23 * time.Hour
+
+// IssueCertificate replaces the certificate of a zone's TLS data listener; the
+// edge takes it within a second or so. Without namespaces there is none.
+func (l *Lab) IssueCertificate(zone string, notBefore, notAfter time.Time) error {
+	if l.network == nil {
+		return fmt.Errorf("issue a certificate for %s: %w", zone, ErrNoNetwork)
+	}
+	if l.network.number(zone) < 1 {
+		return fmt.Errorf("issue a certificate: no zone %q", zone)
+	}
+	_, err := l.authority.issue(zone+"-data", notBefore, notAfter, "gateway."+Domain, l.host(zone))
+	return err
 }

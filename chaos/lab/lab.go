@@ -1,6 +1,8 @@
 // Package lab runs availability zones and their processes on this machine:
-// edges, an etcd and sample instances, each a child process that can be killed
-// like a real one.
+// edges, etcd and sample instances, each a child process that can be killed
+// like a real one. Either all listen on loopback, or each zone is a network
+// namespace with a Consul server besides, and the network between them can be
+// broken.
 package lab
 
 import (
@@ -11,45 +13,87 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
+	"sync"
 	"time"
 )
 
-// readyTimeout bounds how long the lab waits for all its edges to serve.
-const readyTimeout = 20 * time.Second
+const (
+	// readyTimeout bounds how long the lab waits for all its edges to serve;
+	// clusters of etcd and Consul have to find together first in namespaces.
+	readyTimeout           = 20 * time.Second
+	readyTimeoutNamespaces = time.Minute
+	pollInterval           = 50 * time.Millisecond
+)
 
-// Zone is one availability zone of the lab.
+// Zone is one availability zone of the lab. The ports count on loopback only;
+// in namespaces every zone has the usual ones.
 type Zone struct {
 	Name     string
 	Region   string
 	Data     int      // TCP port of the edge's data listener
 	Admin    int      // TCP port of the edge's HTTP API
 	Gossip   int      // TCP and UDP port of the edge's gossip
-	Versions []string // of the sample service, one instance each
+	Versions []string // of the sample service
 }
 
-// Options describe a lab. All listeners are on loopback.
+// DefaultZones are az1 and az2 of region east and the standby az3 of region
+// south, without ports.
+func DefaultZones() []Zone {
+	return []Zone{
+		{Name: "az1", Region: "east", Versions: []string{"v1", SampleTag}},
+		{Name: "az2", Region: "east", Versions: []string{"v1", SampleTag}},
+		{Name: "az3", Region: "south", Versions: []string{"v1"}},
+	}
+}
+
+// witnesses hold a Consul server each and nothing else, so that its quorum
+// outlives two zones.
+func witnesses() []string { return []string{"w1", "w2"} }
+
+// Options describe a lab.
 type Options struct {
-	Binary    string // the grayfed program that the children run
-	DataDir   string // "" makes one and removes it at the end
-	Zones     []Zone
-	Etcd      int // TCP port for etcd's clients
-	EtcdPeer  int // TCP port for etcd's peers
-	AccessLog bool
-	Output    io.Writer // the children's logs, prefixed
+	Binary  string // the grayfed program that the children run
+	DataDir string // "" makes one and removes it at the end
+	// Zones, default [DefaultZones], which need ports on loopback.
+	Zones    []Zone
+	Replicas int // instances of each version in each zone, 1 to 10; default 1
+	// Namespaces makes each zone a network namespace. It takes root.
+	Namespaces bool
+	Etcd       int // TCP port for etcd's clients; on loopback
+	EtcdPeer   int // TCP port for etcd's peers; on loopback
+	AccessLog  bool
+	Output     io.Writer // the children's logs, prefixed
 	// Ready is called once, when every edge serves every version from every
 	// zone. It may be nil.
 	Ready func(*Lab)
 }
 
 func (o *Options) validate() error {
-	if o.Binary == "" || o.Output == nil || len(o.Zones) == 0 {
-		return errors.New("a lab needs a binary, an output and at least one zone")
+	if len(o.Zones) == 0 {
+		o.Zones = DefaultZones()
+	}
+	if o.Replicas == 0 {
+		o.Replicas = 1
+	}
+	if o.Binary == "" || o.Output == nil {
+		return errors.New("a lab needs a binary and an output")
+	}
+	if o.Replicas < 1 || o.Replicas > 10 {
+		return fmt.Errorf("a lab has %d instances of each version, allowed 1 to 10", o.Replicas)
+	}
+	if o.Namespaces {
+		if most := slotNodes - 1 - len(witnesses()); len(o.Zones) > most {
+			return fmt.Errorf("a lab has %d zones, allowed at most %d", len(o.Zones), most)
+		}
+		for n := range o.Zones {
+			o.Zones[n].Data, o.Zones[n].Admin, o.Zones[n].Gossip = dataPort, adminPort, gossipPort
+		}
 	}
 	return nil
 }
 
-// Lab is a running set of zones.
+// Lab is a set of zones. Its methods are safe for concurrent use from the call
+// of Ready until Run returns.
 type Lab struct {
 	opts    Options
 	dir     string
@@ -57,18 +101,44 @@ type Lab struct {
 	spawner *spawner
 	out     *lineWriter
 
-	etcd      *process
-	edges     []*process
-	instances []*process
-	deaths    chan *process
+	network   *network   // nil on loopback
+	authority *authority // nil on loopback
+	token     string
+
+	parts    []*part
+	deaths   chan death
+	ended    chan struct{} // closed when nobody hears of deaths any more
+	watchers sync.WaitGroup
+
+	mu sync.Mutex // guards what part says
 }
 
-// New checks the options, the ports and the data folder; it starts nothing.
+// death is the end of a part's process.
+type death struct {
+	part    *part
+	process *process
+}
+
+// New checks the options, the ports and what the machine has; it starts and
+// makes nothing.
 func New(opts Options) (*Lab, error) {
 	if err := opts.validate(); err != nil {
 		return nil, err
 	}
-	l := &Lab{opts: opts, dir: opts.DataDir, out: &lineWriter{out: opts.Output, width: len("az1/user-service v2-beta")}}
+	width := len("az1/user-service v2-beta")
+	if opts.Replicas > 1 {
+		width += len(" 2")
+	}
+	l := &Lab{
+		opts: opts, dir: opts.DataDir, out: &lineWriter{out: opts.Output, width: width},
+		deaths: make(chan death), ended: make(chan struct{}),
+	}
+	if opts.Namespaces {
+		if err := checkNamespaces(); err != nil {
+			return nil, err
+		}
+		return l, nil
+	}
 	for _, p := range l.ports() {
 		if err := probe(p); err != nil {
 			return nil, err
@@ -115,8 +185,6 @@ func probe(p port) error {
 	return closer.Close()
 }
 
-func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
-
 // Run starts everything, calls Ready, and blocks until ctx ends or a process
 // fails by itself. A process that somebody kills, or tells to end, is a drill:
 // it is reported, and the rest goes on. Nothing is left running when Run
@@ -130,13 +198,23 @@ func (l *Lab) Run(ctx context.Context) (err error) {
 			err = errors.Join(err, os.RemoveAll(l.dir))
 		}
 	}()
+	if l.opts.Namespaces {
+		stop, err := l.openNetwork(ctx)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, stop()) }()
+	}
 	l.spawner = newSpawner()
 	go l.spawner.run()
 	defer l.spawner.stop()
 	defer l.endAll()
 
-	l.deaths = make(chan *process, 2+len(l.opts.Zones)*8)
-	readyCtx, cancel := context.WithTimeout(ctx, readyTimeout)
+	limit := readyTimeout
+	if l.opts.Namespaces {
+		limit = readyTimeoutNamespaces
+	}
+	readyCtx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	if err := l.bringUp(readyCtx); err != nil {
 		if ctx.Err() != nil {
@@ -151,16 +229,24 @@ func (l *Lab) Run(ctx context.Context) (err error) {
 		select {
 		case <-ctx.Done():
 			return nil
-		case p := <-l.deaths:
+		case d := <-l.deaths:
 			if ctx.Err() != nil {
 				return nil
 			}
-			if p.err != nil && !p.killed() {
-				return fmt.Errorf("%s ended by itself: %s; its last lines are above", p.name, p.describe())
+			if l.failed(d) {
+				return fmt.Errorf("%s ended by itself: %s; its last lines are above", d.part.name, d.process.describe())
 			}
-			l.out.print(p.name, "ended ("+p.describe()+"); the others go on")
+			l.out.print(d.part.name, "ended ("+d.process.describe()+"); the others go on")
 		}
 	}
+}
+
+// failed reports whether nobody wanted that process to end.
+func (l *Lab) failed(d death) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	expected := d.part.expected || d.part.process != d.process
+	return d.process.err != nil && !d.process.killed() && !expected
 }
 
 func (l *Lab) prepareDir() error {
@@ -188,61 +274,76 @@ func (l *Lab) prepareDir() error {
 	return errors.Join(file.Close(), os.Remove(file.Name()))
 }
 
+// openNetwork makes the namespaces and starts the relay of slow links; stop
+// removes them.
+func (l *Lab) openNetwork(ctx context.Context) (stop func() error, err error) {
+	slot, removed, err := takeSlot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, what := range removed {
+		l.out.print("lab", "removed "+what+", which a lab that died left behind")
+	}
+	if l.network, err = newNetwork(ctx, slot, l.Nodes()); err != nil {
+		return nil, errors.Join(err, slot.release())
+	}
+	relaying := make(chan error, 1)
+	go func() { relaying <- l.network.relay.run() }()
+	return func() error {
+		return errors.Join(l.network.close(), <-relaying, slot.release())
+	}, nil
+}
+
 // bringUp starts etcd, then the edges, then the instances, and waits for each
 // to answer. A child that ends meanwhile fails it at once.
 func (l *Lab) bringUp(ctx context.Context) (err error) {
 	if err := l.writeConfig(); err != nil {
 		return err
 	}
-	if l.etcd, err = l.start("etcd", "dev-etcd",
-		"--data-dir", filepath.Join(l.dir, "etcd"),
-		"--client", loopback(l.opts.Etcd), "--peer", loopback(l.opts.EtcdPeer)); err != nil {
-		return err
-	}
-	if err := l.await(ctx, "etcd to listen", func(ctx context.Context) error { return dial(ctx, l.opts.Etcd) }); err != nil {
-		return err
-	}
-	for _, z := range l.opts.Zones {
-		p, err := l.start(z.Name+"/edge", "edge", "-c", l.edgeFile(z))
-		if err != nil {
-			return err
-		}
-		l.edges = append(l.edges, p)
-	}
-	// Instances would wait by themselves, but not in silence.
-	if err := l.await(ctx, "the edges to be ready", l.ready); err != nil {
-		return err
-	}
-	for n, z := range l.opts.Zones {
-		for _, version := range z.Versions {
-			p, err := l.start(z.Name+"/"+sampleService+" "+version, "dev-instance",
-				"--service", sampleService, "--zone", z.Name, "--region", z.Region, "--version", version,
-				"--edges", l.adminURLs(n))
-			if err != nil {
+	l.plan()
+	for _, stage := range []struct {
+		kind, what string
+		done       func(context.Context) error
+	}{
+		{etcdPart, "etcd to listen", l.etcdListens},
+		// Instances would wait by themselves, but not in silence.
+		{edgePart, "the edges to be ready", l.ready},
+		{instancePart, "all edges to serve all versions", l.serving},
+	} {
+		for _, p := range l.parts {
+			if p.kind != stage.kind {
+				continue
+			}
+			if _, err := l.start(p); err != nil {
 				return err
 			}
-			l.instances = append(l.instances, p)
+		}
+		if err := l.await(ctx, stage.what, stage.done); err != nil {
+			return err
 		}
 	}
-	return l.await(ctx, "all edges to serve all versions", l.serving)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, p := range l.parts {
+		p.expected = false
+	}
+	return nil
 }
 
-func (l *Lab) start(name, subcommand string, args ...string) (*process, error) {
-	p, err := l.spawner.start(name, l.opts.Binary, append([]string{subcommand}, args...), l.out)
-	if err != nil {
-		return nil, err
+func (l *Lab) etcdListens(ctx context.Context) error {
+	for _, p := range l.parts {
+		if p.kind == etcdPart {
+			if err := l.listens(ctx, p); err != nil {
+				return err
+			}
+		}
 	}
-	deaths := l.deaths
-	go func() {
-		<-p.exited
-		deaths <- p
-	}()
-	return p, nil
+	return nil
 }
 
 // await polls until check passes, a child ends or ctx does.
 func (l *Lab) await(ctx context.Context, what string, check func(context.Context) error) error {
-	ticker := time.NewTicker(50 * time.Millisecond)
+	ticker := time.NewTicker(pollInterval)
 	defer ticker.Stop()
 	for {
 		err := check(ctx)
@@ -252,30 +353,38 @@ func (l *Lab) await(ctx context.Context, what string, check func(context.Context
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("waited in vain for %s: %w", what, err)
-		case p := <-l.deaths:
-			return fmt.Errorf("%s died while starting: %s; its last lines are above", p.name, p.describe())
+		case d := <-l.deaths:
+			return fmt.Errorf("%s died while starting: %s; its last lines are above", d.part.name, d.process.describe())
 		case <-ticker.C:
 		}
 	}
 }
 
-func dial(ctx context.Context, port int) error {
-	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, "tcp", loopback(port))
-	if err != nil {
-		return err
-	}
-	return conn.Close()
-}
-
 // endAll ends the instances first, so that they can drain and deregister, then
-// the edges, then etcd.
+// the edges, then what they lean on. A cluster's members are killed: each would
+// wait for the others to take over.
 func (l *Lab) endAll() {
+	close(l.ended)
 	ctx, cancel := context.WithTimeout(context.Background(), 3*grace)
 	defer cancel()
-	end(ctx, l.instances)
-	end(ctx, l.edges)
-	if l.etcd != nil {
-		end(ctx, []*process{l.etcd})
+	end(ctx, l.processes(instancePart))
+	end(ctx, l.processes(edgePart))
+	if l.network != nil {
+		cancel()
 	}
+	end(ctx, l.processes(etcdPart))
+	l.watchers.Wait()
+}
+
+// processes are those of the parts of one kind, ended or not.
+func (l *Lab) processes(kind string) []*process {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var list []*process
+	for _, p := range l.parts {
+		if p.kind == kind && p.process != nil {
+			list = append(list, p.process)
+		}
+	}
+	return list
 }

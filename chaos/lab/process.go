@@ -32,29 +32,36 @@ type process struct {
 // it ends, not when the process does.
 type spawner struct {
 	requests chan func()
+	ending   chan struct{}
 	done     chan struct{}
 }
 
 func newSpawner() *spawner {
-	return &spawner{requests: make(chan func()), done: make(chan struct{})}
+	return &spawner{requests: make(chan func()), ending: make(chan struct{}), done: make(chan struct{})}
 }
 
 func (s *spawner) run() {
 	runtime.LockOSThread()
 	defer close(s.done)
-	for request := range s.requests {
-		request()
+	for {
+		select {
+		case request := <-s.requests:
+			request()
+		case <-s.ending:
+			return
+		}
 	}
 }
 
 func (s *spawner) stop() {
-	close(s.requests)
+	close(s.ending)
 	<-s.done
 }
 
-// start runs binary with args and copies its output, line by line and prefixed
-// with name, to out.
-func (s *spawner) start(name, binary string, args []string, out *lineWriter) (*process, error) {
+// start runs binary with args in a namespace and copies its output, line by
+// line and prefixed with name, to out. Namespace "" is where the lab runs; one
+// lab's are all the one or all the other.
+func (s *spawner) start(name, namespace, binary string, args []string, out *lineWriter) (*process, error) {
 	p := &process{name: name, command: exec.Command(binary, args...), exited: make(chan struct{})}
 	reader, writer, err := os.Pipe()
 	if err != nil {
@@ -65,8 +72,22 @@ func (s *spawner) start(name, binary string, args []string, out *lineWriter) (*p
 	// lab ends them in order. Pdeathsig ends them when the lab is killed.
 	p.command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	started := make(chan error, 1)
-	s.requests <- func() { started <- p.command.Start() }
-	err = errors.Join(<-started, writer.Close())
+	launch := func() {
+		if namespace != "" {
+			if err := enter(namespace); err != nil { // which the child inherits
+				started <- err
+				return
+			}
+		}
+		started <- p.command.Start()
+	}
+	select {
+	case s.requests <- launch:
+		err = <-started
+	case <-s.ending:
+		err = errors.New("the lab ends")
+	}
+	err = errors.Join(err, writer.Close())
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start %s: %w", name, err), reader.Close())
 	}
@@ -124,6 +145,7 @@ func end(ctx context.Context, processes []*process) {
 	for _, p := range processes {
 		if p.running() {
 			_ = p.command.Process.Signal(syscall.SIGTERM)
+			_ = p.command.Process.Signal(syscall.SIGCONT) // one that is frozen hears nothing
 		}
 	}
 	timer := time.NewTimer(grace)

@@ -48,7 +48,7 @@ var mayImport = map[string][]string{
 	"failover":           {"federation"},
 	"chaos/fault":        {"edge/api", "federation"},
 	"chaos/report":       {},
-	"chaos/lab":          {"edge/api", "edge/config"},
+	"chaos/lab":          {"edge/api", "edge/config", "golang.org/x/sys/unix"},
 	"chaos/lab/etcd":     {"go.etcd.io/etcd/server/v3/embed", "go.uber.org/zap"},
 	"chaos/lab/sample":   {"edge/api", "edge/api/registrar", "federation"},
 	"cmd/grayfed":        {"edge", "edge/api", "edge/api/registrar", "federation", "edge/config", "chaos/*", "chaos/lab/*", "github.com/spf13/cobra", "go.yaml.in/yaml/v3"},

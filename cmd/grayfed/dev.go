@@ -10,8 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/grayfed/grayfed/chaos/lab"
-	"github.com/grayfed/grayfed/chaos/lab/etcd"
-	"github.com/grayfed/grayfed/chaos/lab/sample"
 )
 
 // newDevCommand runs a whole federation on this machine.
@@ -33,6 +31,9 @@ and watch the others take over. Ctrl-C ends everything.`,
   grayfed dev --data-ports 18081,18082,18083 --etcd-port 12379`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if opts.Namespaces {
+				return runNamespaces(cmd, opts, runFor)
+			}
 			for flag, ports := range map[string][]int{"--data-ports": data, "--admin-ports": admin, "--gossip-ports": gossip} {
 				if len(ports) != 3 {
 					return usageError(fmt.Errorf("%s takes three ports, one a zone, and got %d", flag, len(ports)))
@@ -43,26 +44,12 @@ and watch the others take over. Ctrl-C ends everything.`,
 				return fmt.Errorf("find this program's own file: %w", err)
 			}
 			opts.Binary, opts.Output = binary, cmd.OutOrStdout()
-			opts.Zones = []lab.Zone{
-				{Name: "az1", Region: "east", Versions: []string{"v1", lab.SampleTag}},
-				{Name: "az2", Region: "east", Versions: []string{"v1", lab.SampleTag}},
-				{Name: "az3", Region: "south", Versions: []string{"v1"}},
-			}
+			opts.Zones = lab.DefaultZones()
 			for n := range opts.Zones {
 				opts.Zones[n].Data, opts.Zones[n].Admin, opts.Zones[n].Gossip = data[n], admin[n], gossip[n]
 			}
 			opts.Ready = func(*lab.Lab) { printTour(cmd.OutOrStdout(), opts.Zones) }
-			federation, err := lab.New(opts)
-			if err != nil {
-				return err
-			}
-			ctx := cmd.Context()
-			if runFor > 0 {
-				var cancel context.CancelFunc
-				ctx, cancel = context.WithTimeout(ctx, runFor)
-				defer cancel()
-			}
-			return federation.Run(ctx)
+			return runLab(cmd.Context(), opts, runFor)
 		},
 	}
 	flags := command.Flags()
@@ -72,9 +59,23 @@ and watch the others take over. Ctrl-C ends everything.`,
 	flags.IntVar(&opts.Etcd, "etcd-port", 2379, "port of the embedded etcd")
 	flags.IntVar(&opts.EtcdPeer, "etcd-peer-port", 2380, "peer port of the embedded etcd")
 	flags.StringVar(&opts.DataDir, "data-dir", "", "folder for data and generated configuration (default: a temporary one, removed at the end)")
+	flags.BoolVar(&opts.Namespaces, "namespaces", false, "give each zone a network namespace and a Consul server; needs root")
 	flags.BoolVar(&opts.AccessLog, "access-log", false, "print a line for every request")
 	flags.DurationVar(&runFor, "for", 0, "end by itself after this time (default: run until Ctrl-C)")
 	return command
+}
+
+func runLab(ctx context.Context, opts lab.Options, runFor time.Duration) error {
+	federation, err := lab.New(opts)
+	if err != nil {
+		return err
+	}
+	if runFor > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, runFor)
+		defer cancel()
+	}
+	return federation.Run(ctx)
 }
 
 func printTour(out io.Writer, zones []lab.Zone) {
@@ -92,42 +93,4 @@ ready
 Ctrl-C ends everything.
 
 `, first.Data, last.Data, first.Admin)
-}
-
-// newDevEtcdCommand is a child of dev.
-func newDevEtcdCommand() *cobra.Command {
-	var opts etcd.Options
-	command := &cobra.Command{
-		Use:    "dev-etcd",
-		Short:  "Run the etcd of grayfed dev",
-		Hidden: true,
-		Args:   noArguments,
-		RunE:   func(cmd *cobra.Command, _ []string) error { return etcd.Run(cmd.Context(), opts) },
-	}
-	command.Flags().StringVar(&opts.DataDir, "data-dir", "", "data folder")
-	command.Flags().StringVar(&opts.Client, "client", "127.0.0.1:2379", "address for clients")
-	command.Flags().StringVar(&opts.Peer, "peer", "127.0.0.1:2380", "address for peers")
-	return command
-}
-
-// newDevInstanceCommand is a child of dev.
-func newDevInstanceCommand() *cobra.Command {
-	var opts sample.Options
-	command := &cobra.Command{
-		Use:    "dev-instance",
-		Short:  "Run a sample instance of grayfed dev",
-		Hidden: true,
-		Args:   noArguments,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			opts.Output = cmd.OutOrStdout()
-			return sample.Run(cmd.Context(), opts)
-		},
-	}
-	flags := command.Flags()
-	flags.StringVar(&opts.Service, "service", "user-service", "service name")
-	flags.StringVar(&opts.Zone, "zone", "", "zone")
-	flags.StringVar(&opts.Region, "region", "", "region")
-	flags.StringVar(&opts.Version, "version", "", "version")
-	flags.StringSliceVar(&opts.Edges, "edges", nil, "HTTP APIs of the edges, the nearest first")
-	return command
 }

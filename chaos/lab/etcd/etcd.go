@@ -14,15 +14,28 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// startTimeout bounds how long a member of a one-member cluster may take to
-// elect itself; it takes a tenth of a second where the disk is well.
-const startTimeout = 15 * time.Second
+const (
+	// startTimeout bounds how long the only member may take to elect itself; it
+	// takes a tenth of a second where the disk is well. One of several waits
+	// for the others, as long as it is let.
+	startTimeout = 15 * time.Second
+	// A lab's members are on one machine, where an answer takes far less than a
+	// millisecond. An election is due after five missed heartbeats, the fewest
+	// that etcd admits (its own defaults: 100 ms and 1 s), so that a dead leader
+	// is replaced within a second.
+	heartbeatMS = 100
+	electionMS  = 500
+)
 
 // Options say where the member listens and keeps its data.
 type Options struct {
+	Name    string // of this member
 	DataDir string // made where there is none
 	Client  string // host:port for clients
-	Peer    string // host:port for peers, of which a lab's etcd has none
+	Peer    string // host:port for peers
+	// Cluster has all members, as etcd spells it: "az1=http://10.0.0.1:2380,...".
+	// Empty: this one is alone.
+	Cluster string
 }
 
 // Run serves until ctx ends. It returns an error when the member cannot start
@@ -30,7 +43,8 @@ type Options struct {
 func Run(ctx context.Context, opts Options) error {
 	cfg := embed.NewConfig()
 	cfg.Dir = opts.DataDir
-	cfg.Name = "lab"
+	cfg.Name = opts.Name
+	cfg.TickMs, cfg.ElectionMs = heartbeatMS, electionMS
 	level := zap.NewAtomicLevelAt(zap.ErrorLevel)
 	log, err := newLog(level)
 	if err != nil {
@@ -41,7 +55,12 @@ func Run(ctx context.Context, opts Options) error {
 	peer := url.URL{Scheme: "http", Host: opts.Peer}
 	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
 	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = []url.URL{peer}, []url.URL{peer}
-	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
+	starting := time.After(startTimeout)
+	if cfg.InitialCluster = opts.Cluster; cfg.InitialCluster == "" {
+		cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
+	} else {
+		starting = nil
+	}
 	// A lab is thrown away: a power cut may cost it its registrations.
 	cfg.UnsafeNoFsync = true
 
@@ -52,7 +71,7 @@ func Run(ctx context.Context, opts Options) error {
 	defer server.Close()
 	select {
 	case <-server.Server.ReadyNotify():
-	case <-time.After(startTimeout):
+	case <-starting:
 		return fmt.Errorf("start etcd on %s: not ready within %s", opts.Client, startTimeout)
 	case <-ctx.Done():
 		return nil

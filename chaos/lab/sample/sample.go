@@ -4,13 +4,16 @@ package sample
 
 import (
 	"context"
-	"encoding/json"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/grayfed/grayfed/edge/api"
@@ -32,41 +35,85 @@ type Options struct {
 	Zone    string
 	Region  string
 	Version string
-	Edges   []string  // URLs of the edges' APIs, the nearest first
-	Output  io.Writer // the log
+	// ID is the same after a restart: an instance that comes back takes its
+	// place again. Default "zone-version".
+	ID     string
+	Listen string   // ip:port; default a free port of 127.0.0.1
+	Edges  []string // URLs of the edges' APIs, the nearest first
+	// TokenFile's first line is the token for the edges, CAFile has who signed
+	// their certificates; both may be "".
+	TokenFile string
+	CAFile    string
+	// AddressFile is written once it listens: whoever started it learns its
+	// address there; "" writes none.
+	AddressFile string
+	Output      io.Writer // the log
 }
 
 func (o *Options) validate() error {
 	if o.Service == "" || o.Zone == "" || o.Version == "" || o.Output == nil {
 		return errors.New("a sample instance needs a service, a zone, a version and an output")
 	}
+	if o.ID == "" {
+		o.ID = o.Zone + "-" + o.Version
+	}
+	if o.Listen == "" {
+		o.Listen = "127.0.0.1:0"
+	}
 	return nil
 }
 
-// id is the same after a restart: an instance that comes back takes its place
-// again.
-func (o *Options) id() string { return o.Zone + "-" + o.Version }
+// credentials are what the edges ask for.
+func (o *Options) credentials() (token string, trust *tls.Config, err error) {
+	if o.TokenFile != "" {
+		text, err := os.ReadFile(o.TokenFile)
+		if err != nil {
+			return "", nil, fmt.Errorf("read the token: %w", err)
+		}
+		token, _, _ = strings.Cut(strings.TrimSpace(string(text)), "\n")
+	}
+	if o.CAFile != "" {
+		text, err := os.ReadFile(o.CAFile)
+		if err != nil {
+			return "", nil, fmt.Errorf("read the CA: %w", err)
+		}
+		trust = &tls.Config{RootCAs: x509.NewCertPool()}
+		if !trust.RootCAs.AppendCertsFromPEM(text) {
+			return "", nil, fmt.Errorf("read the CA: %s has no certificate", o.CAFile)
+		}
+	}
+	return token, trust, nil
+}
 
-// Run serves on a free port of loopback and keeps the instance registered until
-// ctx ends; then it drains and deregisters it.
+// Run serves and keeps the instance registered until ctx ends; then it drains
+// and deregisters it.
 func Run(ctx context.Context, opts Options) error {
 	if err := opts.validate(); err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	token, trust, err := opts.credentials()
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", opts.Listen)
 	if err != nil {
 		return fmt.Errorf("listen for requests: %w", err)
+	}
+	if opts.AddressFile != "" {
+		if err := writeAddress(opts.AddressFile, listener.Addr()); err != nil {
+			return errors.Join(err, listener.Close())
+		}
 	}
 	log := slog.New(slog.NewTextHandler(opts.Output, nil))
 	lifetime := federation.Duration(ttl)
 	registration, err := registrar.New(registrar.Options{
-		Key: federation.Key{Service: opts.Service, ID: opts.id()},
+		Key: federation.Key{Service: opts.Service, ID: opts.ID},
 		Registration: api.Registration{
 			Zone: opts.Zone, Region: opts.Region, Version: opts.Version,
 			Address: listener.Addr().String(), HealthPath: healthPath, TTL: &lifetime,
 		},
-		Edges: opts.Edges,
-		Log:   log,
+		Edges: opts.Edges, Token: token, TLS: trust,
+		Log: log,
 	})
 	if err != nil {
 		return errors.Join(err, listener.Close())
@@ -104,34 +151,21 @@ func Run(ctx context.Context, opts Options) error {
 	return errors.Join(<-registered, server.Close(), ignoreClosed(<-served))
 }
 
+// writeAddress appears as a whole: who waits for the file reads no half of it.
+func writeAddress(path string, address net.Addr) error {
+	part := path + ".part"
+	if err := os.WriteFile(part, []byte(address.String()), 0o644); err != nil {
+		return fmt.Errorf("write the address: %w", err)
+	}
+	if err := os.Rename(part, path); err != nil {
+		return fmt.Errorf("write the address: %w", err)
+	}
+	return nil
+}
+
 func ignoreClosed(err error) error {
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
 	return err
-}
-
-const healthPath = "/healthz"
-
-// who is what the service answers.
-type who struct {
-	Service  string `json:"service"`
-	Version  string `json:"version"`
-	Zone     string `json:"zone"`
-	Instance string `json:"instance"`
-	ID       string `json:"id,omitempty"` // of the user that was asked for
-}
-
-func newHandler(opts Options) http.Handler {
-	me := who{Service: opts.Service, Version: opts.Version, Zone: opts.Zone, Instance: opts.id()}
-	answer := func(w http.ResponseWriter, r *http.Request) {
-		mine := me
-		mine.ID = r.PathValue("id")
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(mine) // a client that is gone needs no answer
-	}
-	mux := http.NewServeMux()
-	mux.HandleFunc(healthPath, answer)
-	mux.HandleFunc("/api/v1/users/{id}", answer)
-	return mux
 }

@@ -1,0 +1,203 @@
+package lab
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// namespaceFolder is where ip(8) keeps namespaces by name.
+	namespaceFolder = "/run/netns"
+	// router is the node that all others are connected by.
+	router = "router"
+	// clientNode is the caller's own namespace.
+	clientNode = "client"
+	// slotNodes is how many nodes the addresses of a slot have room for, the
+	// client included.
+	slotNodes = 16
+)
+
+// ErrNoNetwork is returned for faults of the network by a lab that has none of
+// its own: one on loopback.
+var ErrNoNetwork = errors.New("this lab runs on loopback: there is no network between its zones")
+
+// network is the nodes of a lab, each a network namespace, joined by a router.
+// Node number n of slot s has the address 10.77.(16s+n).2, the router's end of
+// its link is 10.77.(16s+n).1; the client is number 0.
+type network struct {
+	slot  *slot
+	nodes []string // the client first
+	relay *relay
+
+	mu    sync.Mutex
+	links map[pair]link // mu; what is wrong, from one node to another
+}
+
+// checkNamespaces says what a machine lacks.
+func checkNamespaces() error {
+	if os.Geteuid() != 0 {
+		return errors.New("a lab in network namespaces needs root: run it as root, or without namespaces")
+	}
+	for program, pack := range map[string]string{"ip": "iproute2", "nft": "nftables"} {
+		if _, err := exec.LookPath(program); err != nil {
+			return fmt.Errorf("a lab in network namespaces needs the program %s: install the package %s", program, pack)
+		}
+	}
+	if _, err := os.Stat(tunDevice); err != nil {
+		return fmt.Errorf("a lab in network namespaces needs a TUN device for slow links: %w", err)
+	}
+	return nil
+}
+
+// newNetwork makes the namespaces and what joins them.
+func newNetwork(ctx context.Context, s *slot, nodes []string) (n *network, err error) {
+	n = &network{slot: s, nodes: append([]string{clientNode}, nodes...), links: make(map[pair]link)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.close())
+		}
+	}()
+	routerNamespace := s.namespace(router)
+	own := []string{"netns add " + routerNamespace}
+	routing := []string{"link set lo up"}
+	for number, node := range n.nodes {
+		// Packets come back to the router from the relay's device: their
+		// sender is not behind it, which is no offence here.
+		routing = append(routing, "address add "+n.gateway(number)+"/30 dev "+node, "link set "+node+" up")
+		if node == clientNode {
+			own = append(own, "link add name client netns "+routerNamespace+" type veth peer name "+s.link(),
+				"address add "+n.address(node)+"/30 dev "+s.link(), "link set "+s.link()+" up",
+				"route add "+n.all()+" via "+n.gateway(number))
+			continue
+		}
+		own = append(own, "netns add "+s.namespace(node),
+			"link add name "+node+" netns "+routerNamespace+" type veth peer name eth0 netns "+s.namespace(node))
+	}
+	if err := ip(ctx, "", own...); err != nil {
+		return n, fmt.Errorf("make network namespaces: %w", err)
+	}
+	if err := ip(ctx, routerNamespace, routing...); err != nil {
+		return n, fmt.Errorf("set up the router: %w", err)
+	}
+	if err := n.within(router, routeAll); err != nil {
+		return n, err
+	}
+	for number, node := range n.nodes[1:] {
+		err := ip(ctx, s.namespace(node), "link set lo up", "address add "+n.address(node)+"/30 dev eth0",
+			"link set eth0 up", "route add default via "+n.gateway(number+1))
+		if err != nil {
+			return n, fmt.Errorf("set up %s: %w", node, err)
+		}
+	}
+	if n.relay, err = n.openRelay(ctx); err != nil {
+		return n, err
+	}
+	return n, n.filter(ctx)
+}
+
+// routeAll has the calling thread's namespace pass packets on.
+func routeAll() error {
+	for name, value := range map[string]string{"ip_forward": "1", "conf/all/rp_filter": "0", "conf/all/send_redirects": "0"} {
+		if err := os.WriteFile("/proc/sys/net/ipv4/"+name, []byte(value), 0); err != nil {
+			return fmt.Errorf("set up the router: %w", err)
+		}
+	}
+	return nil
+}
+
+func (n *network) number(node string) int {
+	for number, known := range n.nodes {
+		if known == node {
+			return number
+		}
+	}
+	return -1
+}
+
+func (n *network) subnet(number int) int     { return n.slot.number*slotNodes + number }
+func (n *network) gateway(number int) string { return fmt.Sprintf("10.77.%d.1", n.subnet(number)) }
+func (n *network) address(node string) string {
+	return fmt.Sprintf("10.77.%d.2", n.subnet(n.number(node)))
+}
+func (n *network) all() string                  { return fmt.Sprintf("10.77.%d.0/20", n.subnet(0)) }
+func (n *network) namespace(node string) string { return n.slot.namespace(node) }
+
+// close removes all that newNetwork made. It does not give the slot up.
+func (n *network) close() error {
+	var err error
+	if n.relay != nil {
+		err = n.relay.close()
+	}
+	_, swept := n.slot.sweep(context.Background())
+	return errors.Join(err, swept)
+}
+
+// within runs do on a thread in the node's namespace. A socket or a file that
+// it opens there stays there. The thread ends with it, so that no other
+// goroutine ever runs in that namespace.
+func (n *network) within(node string, do func() error) error {
+	if node == clientNode {
+		return do()
+	}
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		if err := enter(n.namespace(node)); err != nil {
+			done <- err
+			return
+		}
+		done <- do()
+	}()
+	return <-done
+}
+
+// dial connects from within a node, whatever is wrong between the nodes.
+func (n *network) dial(ctx context.Context, node, address string) (conn net.Conn, err error) {
+	err = n.within(node, func() error {
+		var dialer net.Dialer
+		conn, err = dialer.DialContext(ctx, "tcp", address)
+		return err
+	})
+	return conn, err
+}
+
+// enter moves the calling thread into a namespace.
+func enter(namespace string) error {
+	file, err := os.Open(namespaceFolder + "/" + namespace)
+	if err != nil {
+		return fmt.Errorf("enter namespace: %w", err)
+	}
+	if err := unix.Setns(int(file.Fd()), unix.CLONE_NEWNET); err != nil {
+		return errors.Join(fmt.Errorf("enter namespace %s: %w", namespace, err), file.Close())
+	}
+	return file.Close()
+}
+
+// ip runs commands of ip(8) in a namespace; "" is the caller's own.
+func ip(ctx context.Context, namespace string, commands ...string) error {
+	args := []string{"-batch", "-"}
+	if namespace != "" {
+		args = append([]string{"-netns", namespace}, args...)
+	}
+	return feed(exec.CommandContext(ctx, "ip", args...), strings.Join(commands, "\n"))
+}
+
+// feed runs a command on a text and returns an error in the command's words.
+func feed(command *exec.Cmd, text string) error {
+	var said bytes.Buffer
+	command.Stdin, command.Stderr = strings.NewReader(text), &said
+	if err := command.Run(); err != nil {
+		return fmt.Errorf("%s: %w: %s", command.Args[0], err, strings.Join(strings.Fields(said.String()), " "))
+	}
+	return nil
+}
