@@ -16,8 +16,9 @@ const (
 	// stormService is what the storm's instances belong to: no route leads
 	// to it.
 	stormService = "drill-registration-storm"
-	// stormAddress is theirs: nobody's, for documentation (RFC 5737).
-	stormAddress = "192.0.2.1:9"
+	// stormAddress is theirs: private, as edges take instances by default, and
+	// most likely nobody's.
+	stormAddress = "10.255.255.254:9"
 	stormTTL     = api.DefaultTTL
 	// stormWorkers bounds the calls that are under way at a time.
 	stormWorkers = 16
