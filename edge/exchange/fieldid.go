@@ -36,6 +36,7 @@ const (
 	FieldXReleaseTag
 	FieldXGrayExplain
 	FieldXGrayDecision
+	FieldXGrayHop
 	FieldTraceparent
 	FieldTracestate
 	FieldRateLimitRemaining
@@ -81,6 +82,7 @@ var fieldNames = [fieldCount]string{
 	FieldXReleaseTag:        "x-release-tag",
 	FieldXGrayExplain:       "x-gray-explain",
 	FieldXGrayDecision:      "x-gray-decision",
+	FieldXGrayHop:           "x-gray-hop",
 	FieldTraceparent:        "traceparent",
 	FieldTracestate:         "tracestate",
 	FieldRateLimitRemaining: "X-RateLimit-Remaining",

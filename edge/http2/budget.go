@@ -48,6 +48,9 @@ func (l *link) spend(n int) *fault {
 // wasted counts a stream that the peer has reset before it was answered, or
 // opened beyond the limit. mu is held.
 func (l *link) wasted() *fault {
+	if l.opts.resets {
+		return nil
+	}
 	b := &l.budget
 	if b.resets++; b.resets > budgetResets && b.resets > b.opened/2 {
 		return &fault{http2.ErrCodeEnhanceYourCalm, ReasonResetFlood}

@@ -24,12 +24,14 @@ type call struct {
 	headAt   int64  // where in the queue the request is
 	queuedIt bool   // it is there
 	finished bool
+	held     bool // the body waits for the endpoint's word; see TransportOptions.HoldBodies
 	deadline int64
 	upload   upload
 
 	// The connection's mu guards these: the reader sets them.
 	headed       bool
 	refused      bool // the endpoint has not looked at the request
+	continued    bool // it wants the body
 	status       int
 	announced    int64
 	header       exchange.Fields
@@ -81,7 +83,7 @@ func (call *call) start(t *Transport, c *clientConn, x *exchange.Exchange) *exch
 		}
 		return call.failed(exchange.PhaseSend, err)
 	}
-	if rest {
+	if rest && !call.held {
 		call.upload.start()
 	}
 	if err := call.awaitHead(); err != nil {
@@ -95,6 +97,11 @@ func (call *call) start(t *Transport, c *clientConn, x *exchange.Exchange) *exch
 // be sent. rest: the body has to be sent yet.
 func (call *call) open() (rest bool, err error) {
 	l, req := call.l, &call.x.Request
+	var first firstPiece
+	hasBody := req.Body != nil && req.ContentLength != 0
+	if hasBody {
+		first.take(req)
+	}
 	l.mu.Lock()
 	switch {
 	case call.err != nil:
@@ -108,44 +115,47 @@ func (call *call) open() (rest bool, err error) {
 		l.mu.Unlock()
 		return false, err
 	}
-	hasBody := req.Body != nil && req.ContentLength != 0
 	id := l.nextID
 	l.nextID += 2
 	call.stream.start(l, id)
 	call.headAt, call.queuedIt = l.queued, true
 	call.conn.used.Store(true)
+	whole := first.whole && int64(len(first.data)) <= min(call.sendWindow, l.sendWindow, maxFrame)
+	if call.held = hasBody && !whole && call.t.options.HoldBodies; call.held {
+		call.encoded = appendField(call.encoded, "expect", "100-continue")
+	}
 	call.queueHeader(call.encoded, !hasBody && req.Upgrade == "")
-	rest = hasBody
 	call.conn.probe()
-	l.mu.Unlock()
-	if hasBody {
-		rest = !call.queueBody(req)
+	if hasBody && whole {
+		call.queueFirst(&first)
 	}
 	call.headUntil = sooner(l.eng.until(call.x.Timeouts.Head), call.deadline)
-	l.mu.Lock()
 	l.flush()
-	return rest, nil
+	return hasBody && !whole, nil
 }
 
-// queueBody queues a body that is there completely and fits the windows.
-func (call *call) queueBody(req *exchange.Request) bool {
-	piece, all := req.Body.Buffered()
-	if !all || (req.ContentLength >= 0 && int64(len(piece)) != req.ContentLength) {
-		return false
+// firstPiece is a body that is there completely.
+type firstPiece struct {
+	whole   bool
+	data    []byte
+	trailer *exchange.Fields
+}
+
+func (f *firstPiece) take(req *exchange.Request) {
+	f.data, f.whole = req.Body.Buffered()
+	f.whole = f.whole && (req.ContentLength < 0 || int64(len(f.data)) == req.ContentLength)
+	if f.whole {
+		f.trailer = req.Body.Trailer()
 	}
-	trailer := req.Body.Trailer()
-	l := call.l
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if int64(len(piece)) > min(call.sendWindow, l.sendWindow, maxFrame) || call.err != nil {
-		return false
-	}
-	call.queue(piece, trailer == nil)
-	if trailer != nil {
-		call.encoded, _ = appendFields(call.encoded[:0], trailer)
+}
+
+// queueFirst queues a body that is there completely. mu is held.
+func (call *call) queueFirst(f *firstPiece) {
+	call.queue(f.data, f.trailer == nil)
+	if f.trailer != nil {
+		call.encoded, _ = appendFields(call.encoded[:0], f.trailer)
 		call.queueHeader(call.encoded, true)
 	}
-	return true
 }
 
 // awaitHead waits for the response's head and passes interim ones on.
@@ -164,6 +174,12 @@ func (call *call) awaitHead() error {
 				_ = call.x.Interim.WriteInterim(next.status, &next.header)
 				l.mu.Lock()
 			}
+			continue
+		case call.held && (call.continued || call.headed && !call.peerEnded):
+			call.held = false
+			l.mu.Unlock()
+			call.upload.start()
+			l.mu.Lock()
 			continue
 		case call.headed:
 			call.readUntil, call.late = 0, false
@@ -267,7 +283,7 @@ func (call *call) Release() {
 	eng := call.t.eng
 	call.t, call.conn, call.x, call.l = nil, nil, nil, nil
 	call.err, call.queuedIt, call.finished = nil, false, false
-	call.headed, call.refused = false, false
+	call.headed, call.refused, call.held, call.continued = false, false, false, false
 	call.header.Reset()
 	clear(call.interims)
 	call.interims, call.interimCount = call.interims[:0], 0

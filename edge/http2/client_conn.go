@@ -184,7 +184,9 @@ func (call *call) takeHead(b *block, end bool) Reason {
 		if call.interimCount++; end || call.interimCount > maxInterim {
 			return ReasonPseudo
 		}
-		if status != 100 {
+		if status == 100 {
+			call.continued = true
+		} else {
 			call.interims = append(call.interims, interim{status, b.fields})
 			b.fields = exchange.Fields{}
 		}

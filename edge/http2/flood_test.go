@@ -117,6 +117,35 @@ func TestResetsAmongAnswersAreNoFlood(t *testing.T) {
 	}
 }
 
+// TestGatewaysMayReset: what many clients of a gateway give up comes on one
+// connection, which serves all the others.
+func TestGatewaysMayReset(t *testing.T) {
+	for _, gateway := range []bool{true, false} {
+		r := newRig(t, Options{Gateway: gateway, Handler: handler{serve: func(x *exchange.Exchange) { answer(x, 200, "x") }}})
+		client := dialRaw(t, r.address)
+		client.headers(1, true, get()...)
+		block := client.encode(get()...)
+		for id := uint32(3); id < 6*budgetResets; id += 2 {
+			out := appendHeaderBlock(nil, block, id, false, maxFrame)
+			out = appendReset(out, id, http2.ErrCodeCancel)
+			if _, err := client.nc.Write(out); err != nil {
+				break // it is cut
+			}
+		}
+		if !gateway {
+			await(t, "the flood to be seen", func() bool { return r.server.Stats().Refused[ReasonResetFlood] == 1 })
+			continue
+		}
+		id := uint32(6*budgetResets + 1)
+		await(t, "an answer behind the resets", func() bool { // the handlers of some may still run
+			client.headers(id, true, get()...)
+			got := client.response(id)
+			id += 2
+			return got.status == "200"
+		})
+	}
+}
+
 func TestFloodsEndTheConnection(t *testing.T) {
 	settings := appendSettings(nil)
 	window := appendWindowUpdate(nil, 0, 1)

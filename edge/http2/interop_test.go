@@ -38,7 +38,7 @@ func handleInterop(w http.ResponseWriter, r *http.Request) {
 }
 
 func TestBodiesAndTrailersPassThroughBothSides(t *testing.T) {
-	origin := newOrigin(t, http.HandlerFunc(handleInterop), nil)
+	origin := newOrigin(t, http.HandlerFunc(handleInterop))
 	r := newProxy(t, &proxy{}, TransportOptions{Address: origin})
 	client := newClient(t)
 	for _, size := range []int{0, 1, 1000, 16 << 10, 100_000, 3 << 20} {
@@ -70,7 +70,7 @@ func TestBodiesAndTrailersPassThroughBothSides(t *testing.T) {
 }
 
 func TestManyRequestsAtOnce(t *testing.T) {
-	origin := newOrigin(t, http.HandlerFunc(handleInterop), nil)
+	origin := newOrigin(t, http.HandlerFunc(handleInterop))
 	r := newProxy(t, &proxy{}, TransportOptions{Address: origin, MaxStreamsPerConn: 40})
 	client := newClient(t)
 	var all sync.WaitGroup
@@ -93,7 +93,7 @@ func TestManyRequestsAtOnce(t *testing.T) {
 }
 
 func TestLargeBodiesInBoundedMemory(t *testing.T) {
-	origin := newOrigin(t, http.HandlerFunc(handleInterop), nil)
+	origin := newOrigin(t, http.HandlerFunc(handleInterop))
 	r := newProxy(t, &proxy{}, TransportOptions{Address: origin})
 	const size = 256 << 20
 	sum := sha256.New()

@@ -44,6 +44,7 @@ type linkOptions struct {
 	headTimeout  time.Duration
 	bodyTimeout  time.Duration
 	writeTimeout time.Duration
+	resets       bool // those of the peer are not counted
 }
 
 // link is one HTTP/2 connection. One goroutine reads; whoever has something

@@ -1,7 +1,6 @@
 package http2
 
 import (
-	"crypto/tls"
 	"net"
 	"net/http"
 	"sync"
@@ -48,8 +47,8 @@ func (p *proxy) Done(x *exchange.Exchange, err error) {
 	}
 }
 
-// newOrigin is net/http's server on HTTP/2, cleartext unless config is given.
-func newOrigin(t testing.TB, h http.Handler, config *tls.Config) string {
+// newOrigin is net/http's server on HTTP/2 over cleartext.
+func newOrigin(t testing.TB, h http.Handler) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -57,18 +56,8 @@ func newOrigin(t testing.TB, h http.Handler, config *tls.Config) string {
 	}
 	server := &http.Server{Handler: h, Protocols: new(http.Protocols), ReadHeaderTimeout: time.Minute}
 	server.Protocols.SetUnencryptedHTTP2(true)
-	if config != nil {
-		server.Protocols.SetHTTP2(true)
-		server.TLSConfig = config
-	}
 	var serving sync.WaitGroup
-	serving.Go(func() {
-		if config != nil {
-			_ = server.ServeTLS(listener, "", "")
-		} else {
-			_ = server.Serve(listener)
-		}
-	})
+	serving.Go(func() { _ = server.Serve(listener) })
 	t.Cleanup(func() {
 		_ = server.Close()
 		serving.Wait()

@@ -72,6 +72,10 @@ type Options struct {
 	MaxTargetBytes int
 	// MaxFields bounds the number of header fields: 431 beyond. Default 100.
 	MaxFields int
+	// Gateway: the clients are gateways, whose connections carry the exchanges
+	// of many. Streams that they reset are not counted against a connection:
+	// one impatient client of theirs must not end it for the others.
+	Gateway bool
 }
 
 func (o *Options) validate() error {
@@ -153,6 +157,7 @@ func NewServer(options Options) (*Server, error) {
 		headerBytes: options.MaxHeadBytes, fields: options.MaxFields, streams: options.MaxStreams,
 		window: options.StreamWindow, connWindow: options.ConnWindow,
 		headTimeout: options.HeadTimeout, bodyTimeout: options.BodyTimeout, writeTimeout: options.WriteTimeout,
+		resets: options.Gateway,
 	}
 	return s, nil
 }

@@ -51,6 +51,12 @@ type TransportOptions struct {
 	MaxHeadBytes int
 	// MaxFields bounds the number of header fields. Default 128.
 	MaxFields int
+	// HoldBodies: a request body that does not fit into the first write is
+	// announced with Expect, and pulled only when the endpoint asks for it with
+	// 100 (Continue) or begins an answer that goes on behind its head. An
+	// endpoint that answers with a head alone leaves the request as it was: it
+	// can be sent elsewhere, however long its body is.
+	HoldBodies bool
 }
 
 func (o *TransportOptions) validate() error {

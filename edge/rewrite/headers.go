@@ -38,7 +38,7 @@ var (
 	}
 	ownFields = [...]string{
 		"forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto", "x-gray-decision",
-		"x-gray-explain", "x-ratelimit-remaining", "x-real-ip", "x-release-tag", "x-request-id",
+		"x-gray-explain", "x-gray-hop", "x-ratelimit-remaining", "x-real-ip", "x-release-tag", "x-request-id",
 	}
 )
 

@@ -59,12 +59,14 @@ const (
 	// ReasonPanic: so many endpoints are unhealthy that the judgement itself
 	// is doubted, and every rung was empty.
 	ReasonPanic
+	// ReasonFromPeer: another edge took the decision.
+	ReasonFromPeer
 	reasonCount = iota
 )
 
 var reasonNames = [reasonCount]string{
 	"unknown", "untagged", "in-release", "not-in-release", "unknown-tag", "release-paused", "tag-not-trusted",
-	"no-canary-usable", "no-baseline-usable", "no-instance", "panic",
+	"no-canary-usable", "no-baseline-usable", "no-instance", "panic", "from-peer",
 }
 
 // String is the name in logs, metrics and the API.
@@ -125,6 +127,22 @@ func (p *Plan) Decide(a Ask) Decision {
 		}
 	}
 	return d
+}
+
+// Named is the lane of a release, or the baseline's for "", as another edge has
+// decided: there is no fallback from it. ok is false when the release covers the
+// service here no more, or is paused.
+func (p *Plan) Named(release string) (d Decision, ok bool) {
+	d = Decision{Lane: p.baseline, Reason: ReasonFromPeer}
+	if release == "" {
+		return d, true
+	}
+	c, covered := p.covered[release]
+	if !covered || c.release.Paused {
+		return d, false
+	}
+	d.Lane, d.Canary, d.Release = c.lane, true, release
+	return d, true
 }
 
 // ReasonAt is what to tell of a request that got its endpoint on the given

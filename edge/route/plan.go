@@ -49,6 +49,9 @@ type Group struct {
 type Lane struct {
 	// Subset is [Baseline] or the release's name.
 	Subset string
+	// Selects is a hash of what selects the instances: edges whose documents
+	// differ find out by it that they mean different instances by one name.
+	Selects uint64
 	// Groups are the zones in which an instance of the subset is registered.
 	Groups []*Group
 }

@@ -2,6 +2,9 @@ package route
 
 import (
 	"cmp"
+	"fmt"
+	"hash/fnv"
+	"maps"
 	"slices"
 
 	"github.com/grayfed/grayfed/federation"
@@ -191,6 +194,16 @@ func (l *laneDraft) key() string {
 	return l.subset
 }
 
+// selects is a hash of the lane's selector, the same at every edge.
+func (l *laneDraft) selects() uint64 {
+	hash := fnv.New64a()
+	fmt.Fprintf(hash, "%t %q", l.empty, l.selector.Version)
+	for _, tag := range slices.Sorted(maps.Keys(l.selector.Tags)) {
+		fmt.Fprintf(hash, " %q=%q", tag, l.selector.Tags[tag])
+	}
+	return hash.Sum64()
+}
+
 // lane puts the groups of a lane in ladder order and shares requests out.
 func (b *planBuilder) lane(l *laneDraft) *Lane {
 	drafts := make([]*groupDraft, 0, len(l.groups))
@@ -208,7 +221,7 @@ func (b *planBuilder) lane(l *laneDraft) *Lane {
 			cmp.Compare(x.Zone, y.Zone),
 		)
 	})
-	lane := &Lane{Subset: l.subset, Groups: make([]*Group, len(drafts))}
+	lane := &Lane{Subset: l.subset, Selects: l.selects(), Groups: make([]*Group, len(drafts))}
 	groups := make([]Group, len(drafts)) // apart from the drafts, which need not live on
 	for i, share := range shares(drafts) {
 		d := drafts[i]
