@@ -8,7 +8,8 @@ import (
 )
 
 // Flaws are the ways in which a pushed configuration is bad: it is no YAML, it
-// has a field that the schema lacks, or it names a service that does not exist.
+// has a field that the schema lacks, or what is well-formed by itself is not
+// valid as a whole: it has two routes of one name.
 func Flaws() []string { return []string{"syntax", "unknown-field", "invalid"} }
 
 // flawed is what each flaw adds to the documents.
@@ -19,8 +20,9 @@ func flawed(flaw string) string {
 	case "unknown-field":
 		return "apiVersion: grayfed/v1\nkind: Service\nmetadata: { name: drill-bad-configuration }\nspec: { no-such-field: 1 }\n"
 	default:
-		return "apiVersion: grayfed/v1\nkind: Route\nmetadata: { name: drill-bad-configuration }\n" +
-			"spec: { path: \"/drill-bad-configuration\", upstream: no-such-service }\n"
+		const route = "apiVersion: grayfed/v1\nkind: Route\nmetadata: { name: drill-bad-configuration }\n" +
+			"spec: { path: \"/drill-bad-configuration\", upstream: \"http://127.0.0.1:9\" }\n"
+		return route + "---\n" + route
 	}
 }
 

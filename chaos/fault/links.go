@@ -36,6 +36,9 @@ func sides(spec *Spec, target any) (links Links, from, to []string, err error) {
 	if len(to) == 0 {
 		return nil, nil, nil, errors.New("nodes: from has them all, to is left with none")
 	}
+	if len(from) == 1 && slices.Equal(from, to) {
+		return nil, nil, nil, fmt.Errorf("nodes: there is no link from %s to itself", from[0])
+	}
 	return links, from, to, nil
 }
 

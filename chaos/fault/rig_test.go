@@ -41,6 +41,12 @@ func servePart(address string) {
 			}
 			return
 		}
+		if r.URL.Path == "/grow" {
+			grown := make([]byte, 64<<20)
+			for n := range grown {
+				grown[n] = 1
+			}
+		}
 		_, _ = fmt.Fprintf(w, "%s %d", os.Args[0], os.Getpid())
 	})}
 	go func() {
@@ -205,9 +211,11 @@ func (m *machine) asked() []string {
 
 // ask asks a part who it is: "program pid", or nothing when none answers
 // within a short while.
-func (m *machine) ask(part string) string {
+func (m *machine) ask(part string) string { return m.get(part, "/") }
+
+func (m *machine) get(part, path string) string {
 	client := &http.Client{Timeout: 200 * time.Millisecond, Transport: &http.Transport{DisableKeepAlives: true}}
-	response, err := client.Get("http://" + m.parts[part].address)
+	response, err := client.Get("http://" + m.parts[part].address + path)
 	if err != nil {
 		return ""
 	}
