@@ -14,10 +14,11 @@ import (
 const (
 	// sampleService is the service that the sample instances serve.
 	sampleService = "user-service"
-	// SampleTag is the release of the sample service. Without a canary it falls
-	// back to the baseline on loopback; in namespaces it is strict, so that a
-	// drill can tell a wrong answer from a fallback.
+	// SampleTag is the release of the sample service, and its version there.
+	// Without a canary it falls back to the baseline.
 	SampleTag = "v2-beta"
+	// StrictTag is a release of the same version that does not fall back.
+	StrictTag = "v2-strict"
 	// Domain is what the edges' name servers answer for, in namespaces.
 	Domain = "grayfed.test"
 )
@@ -72,7 +73,7 @@ log:
   access: {{.AccessLog}}
 `))
 
-var documents = template.Must(template.New("documents.yaml").Parse(`# Written by the grayfed lab: one service, one release, one route.
+var documents = template.Must(template.New("documents.yaml").Parse(`# Written by the grayfed lab: one service, two releases, one route.
 apiVersion: grayfed/v1
 kind: Service
 metadata: { name: user-service }
@@ -85,7 +86,15 @@ metadata: { name: v2-beta }
 spec:
   services:
     user-service: { version: v2-beta }
-  fallback: {{if .}}strict{{else}}permissive{{end}}
+  fallback: permissive
+---
+apiVersion: grayfed/v1
+kind: Release
+metadata: { name: v2-strict }
+spec:
+  services:
+    user-service: { version: v2-beta }
+  fallback: strict
 ---
 apiVersion: grayfed/v1
 kind: Route

@@ -13,6 +13,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 )
@@ -59,8 +60,9 @@ type Options struct {
 	Replicas int // instances of each version in each zone, 1 to 10; default 1
 	// Namespaces makes each zone a network namespace. It takes root.
 	Namespaces bool
-	Etcd       int // TCP port for etcd's clients; on loopback
-	EtcdPeer   int // TCP port for etcd's peers; on loopback
+	Consul     string // the Consul agent, for namespaces; "" looks on PATH and for what `make consul` fetched
+	Etcd       int    // TCP port for etcd's clients; on loopback
+	EtcdPeer   int    // TCP port for etcd's peers; on loopback
 	AccessLog  bool
 	Output     io.Writer // the children's logs, prefixed
 	// Ready is called once, when every edge serves every version from every
@@ -136,6 +138,12 @@ func New(opts Options) (*Lab, error) {
 	if opts.Namespaces {
 		if err := checkNamespaces(); err != nil {
 			return nil, err
+		}
+		if l.opts.Consul == "" {
+			var err error
+			if l.opts.Consul, err = findConsul(); err != nil {
+				return nil, err
+			}
 		}
 		return l, nil
 	}
@@ -300,18 +308,22 @@ func (l *Lab) bringUp(ctx context.Context) (err error) {
 	if err := l.writeConfig(); err != nil {
 		return err
 	}
-	l.plan()
+	if err := l.plan(); err != nil {
+		return err
+	}
 	for _, stage := range []struct {
-		kind, what string
-		done       func(context.Context) error
+		kinds []string
+		what  string
+		done  func(context.Context) error
 	}{
-		{etcdPart, "etcd to listen", l.etcdListens},
+		{[]string{etcdPart, consulPart}, "etcd to listen", l.etcdListens},
 		// Instances would wait by themselves, but not in silence.
-		{edgePart, "the edges to be ready", l.ready},
-		{instancePart, "all edges to serve all versions", l.serving},
+		{[]string{edgePart}, "the edges to be ready", l.ready},
+		{[]string{instancePart}, "all edges to serve all versions", l.serving},
+		{nil, "Consul to have a leader", l.consulLeads},
 	} {
 		for _, p := range l.parts {
-			if p.kind != stage.kind {
+			if !slices.Contains(stage.kinds, p.kind) {
 				continue
 			}
 			if _, err := l.start(p); err != nil {
@@ -373,6 +385,7 @@ func (l *Lab) endAll() {
 		cancel()
 	}
 	end(ctx, l.processes(etcdPart))
+	end(ctx, l.processes(consulPart))
 	l.watchers.Wait()
 }
 

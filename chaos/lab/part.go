@@ -19,6 +19,7 @@ const startTimeout = 30 * time.Second
 // Kinds of parts.
 const (
 	etcdPart     = "etcd"
+	consulPart   = "consul"
 	edgePart     = "edge"
 	instancePart = "instance"
 )
@@ -249,7 +250,7 @@ func (l *Lab) dial(ctx context.Context, node, address string) (net.Conn, error) 
 }
 
 // plan lists the parts in the order in which they start.
-func (l *Lab) plan() {
+func (l *Lab) plan() error {
 	if l.network == nil {
 		l.parts = append(l.parts, &part{kind: etcdPart, name: "etcd", address: loopback(l.opts.Etcd), args: []string{
 			"dev-etcd", "--data-dir", filepath.Join(l.dir, "etcd"),
@@ -257,6 +258,9 @@ func (l *Lab) plan() {
 		}})
 	} else {
 		l.planEtcd()
+		if err := l.planConsul(); err != nil {
+			return err
+		}
 	}
 	for _, z := range l.opts.Zones {
 		l.parts = append(l.parts, &part{
@@ -274,6 +278,7 @@ func (l *Lab) plan() {
 	for _, p := range l.parts {
 		p.binary = l.program(p)
 	}
+	return nil
 }
 
 // planEtcd has one member in each zone.
@@ -315,4 +320,9 @@ func (l *Lab) planInstance(zone int, version string, replica int) *part {
 }
 
 // program is what runs a part unless SetBinary says otherwise.
-func (l *Lab) program(*part) string { return l.opts.Binary }
+func (l *Lab) program(p *part) string {
+	if p.kind == consulPart {
+		return l.opts.Consul
+	}
+	return l.opts.Binary
+}

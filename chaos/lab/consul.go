@@ -1,0 +1,98 @@
+package lab
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+)
+
+// consulPort is where an agent is asked, by its own node alone.
+const consulPort = 8500
+
+// consulCache is where `make consul` puts the agent, below the checkout.
+const consulCache = ".cache/consul/consul"
+
+// findConsul returns the agent's program: the one on PATH, else the one that
+// this checkout fetched.
+func findConsul() (string, error) {
+	if path, err := exec.LookPath("consul"); err == nil {
+		return filepath.Abs(path)
+	}
+	folder, err := os.Getwd()
+	if err != nil {
+		return "", fmt.Errorf("find the Consul agent: %w", err)
+	}
+	for {
+		path := filepath.Join(folder, consulCache)
+		if executable(path) == nil {
+			return path, nil
+		}
+		parent := filepath.Dir(folder)
+		if parent == folder {
+			return "", errors.New("a lab in network namespaces needs the Consul agent: " +
+				"run `make consul` in grayfed's checkout and start the lab there, or put consul on PATH")
+		}
+		folder = parent
+	}
+}
+
+// planConsul has a server in every node, five with two witnesses: three of them
+// decide, so that the quorum outlives both primaries.
+func (l *Lab) planConsul() error {
+	var servers []string
+	for _, node := range l.Nodes() {
+		servers = append(servers, l.host(node))
+	}
+	for _, node := range l.Nodes() {
+		folder := filepath.Join(l.dir, node, "consul")
+		if err := os.MkdirAll(folder, 0o755); err != nil {
+			return fmt.Errorf("folder of %s's Consul: %w", node, err)
+		}
+		// As deploy/consul has it, and explains.
+		settings, err := json.MarshalIndent(map[string]any{
+			"server": true, "bootstrap_expect": len(servers), "retry_join": servers, "retry_interval": "1s",
+			"datacenter": "lab", "node_name": node, "data_dir": filepath.Join(folder, "data"),
+			"bind_addr": l.host(node), "client_addr": "127.0.0.1", "ports": map[string]int{"dns": -1, "serf_wan": -1},
+			"performance": map[string]int{"raft_multiplier": 1},
+			"gossip_lan": map[string]any{
+				"probe_interval": "500ms", "probe_timeout": "250ms", "gossip_interval": "100ms", "suspicion_mult": 3,
+			},
+			"disable_update_check": true, "log_level": "err",
+		}, "", "  ")
+		if err != nil {
+			return fmt.Errorf("settings of %s's Consul: %w", node, err)
+		}
+		file := filepath.Join(folder, "agent.json")
+		if err := replace(file, settings); err != nil {
+			return err
+		}
+		l.parts = append(l.parts, &part{
+			kind: consulPart, name: node + "/consul", node: node, address: loopback(consulPort),
+			args: []string{"agent", "-config-file", file},
+		})
+	}
+	return nil
+}
+
+// consulLeads reports a Consul server that has no leader, or not all others.
+func (l *Lab) consulLeads(ctx context.Context) error {
+	for _, node := range l.Nodes() {
+		var leader string
+		if err := l.inside(ctx, node, http.MethodGet, loopback(consulPort), "/v1/status/leader", nil, &leader); err != nil {
+			return fmt.Errorf("%s's Consul: %w", node, err)
+		}
+		var peers []string
+		if err := l.inside(ctx, node, http.MethodGet, loopback(consulPort), "/v1/status/peers", nil, &peers); err != nil {
+			return fmt.Errorf("%s's Consul: %w", node, err)
+		}
+		if leader == "" || len(peers) != len(l.Nodes()) {
+			return fmt.Errorf("%s's Consul knows %d of %d servers, and the leader %q", node, len(peers), len(l.Nodes()), leader)
+		}
+	}
+	return nil
+}
