@@ -46,6 +46,7 @@ var mayImport = map[string][]string{
 	"edge/admin":         {"edge/api", "federation", "github.com/gorilla/mux"},
 	"edge":               {"federation", "federation/gossip", "registry", "registry/*", "edge/*"},
 	"failover":           {"federation"},
+	"failover/dns":       {"failover", "federation", "github.com/miekg/dns", "golang.org/x/net/ipv4", "golang.org/x/net/ipv6"},
 	"chaos/fault":        {"edge/api", "federation"},
 	"chaos/report":       {},
 	"chaos/lab":          {"edge/api", "edge/config", "golang.org/x/sys/unix"},
