@@ -15,6 +15,8 @@ type Entry struct {
 	Port      uint16    `json:"port"`
 	// Weight is its full share, relative to that of other entries, from 1.
 	Weight int `json:"weight"`
+	// TLS says that its data listener, the one of Edge.Data, speaks it.
+	TLS bool `json:"tls,omitempty"`
 }
 
 // MaxAddresses bounds [Addresses].

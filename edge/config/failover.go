@@ -148,12 +148,12 @@ func (c *Consul) decode(o *object) {
 }
 
 func (d *DNS) decode(o *object) {
-	o.require("address", listenRule)
+	o.require("address", "ip:port")
 	o.require("domain", domainRule)
 	o.text("address", &d.Address)
 	o.text("domain", &d.Domain)
 	o.duration("ttl", &d.TTL, 0, time.Hour)
-	o.texts("nameservers", &d.Nameservers, maxTargets)
+	o.texts("nameservers", &d.Nameservers, 13) // as many as the root has
 	o.end()
 }
 
@@ -265,19 +265,24 @@ func plainURL(u *url.URL) bool {
 	return (u.Scheme == "http" || u.Scheme == "https") && hostPort(u.Host) && u.User == nil && u.Fragment == ""
 }
 
-// longestPrefix is what answers put before the domain.
-const longestPrefix = "_https._tcp.gateway."
-
 func (d *DNS) validate(e *fieldErrors) {
-	if !validDomain(d.Domain) || len(longestPrefix)+len(d.Domain) > 253 {
+	if _, err := netip.ParseAddrPort(d.Address); err != nil {
+		e.add("dns.address", federation.Quote(d.Address), "ip:port")
+	}
+	// Names before the domain have to fit in.
+	if !validDomain(d.Domain) || len(d.Domain) > 159 {
 		e.add("dns.domain", federation.Quote(d.Domain), domainRule)
 	}
 	if d.TTL%time.Second != 0 {
 		e.add("dns.ttl", spell(d.TTL), "whole seconds")
 	}
+	gateway := "gateway." + rootless(d.Domain)
 	for i, name := range d.Nameservers {
-		if !validDomain(name) {
-			e.add(itemField("dns.nameservers", i), federation.Quote(name), "a host name like ns1.example.com")
+		switch field, plain := itemField("dns.nameservers", i), rootless(name); {
+		case !validDomain(name):
+			e.add(field, federation.Quote(name), "a host name like ns1.example.com")
+		case plain == gateway || strings.HasSuffix(plain, "."+gateway):
+			e.add(field, federation.Quote(name), "a name that is not at or below "+gateway)
 		}
 	}
 }
@@ -285,10 +290,12 @@ func (d *DNS) validate(e *fieldErrors) {
 // validDomain takes host names of at least two labels, with or without the
 // root's dot (RFC 1123, 2.1).
 func validDomain(name string) bool {
-	name = strings.TrimSuffix(name, ".")
+	name = rootless(name)
 	labels := strings.Split(name, ".")
 	return len(name) <= 253 && len(labels) > 1 && !slices.ContainsFunc(labels, func(l string) bool { return !validLabel(l) })
 }
+
+func rootless(name string) string { return strings.ToLower(strings.TrimSuffix(name, ".")) }
 
 func validLabel(text string) bool {
 	return len(text) > 0 && len(text) <= 63 && text[0] != '-' && text[len(text)-1] != '-' &&

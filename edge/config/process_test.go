@@ -168,7 +168,7 @@ func TestFailoverDefaults(t *testing.T) {
 	if p := settings(t, minimal); p.Failover != nil || p.Consul != nil || p.DNS != nil {
 		t.Errorf("without sections: %+v, %+v, %+v", p.Failover, p.Consul, p.DNS)
 	}
-	p := settings(t, minimal+"failover: { addresses: [127.0.0.1] }\nconsul: {}\ndns: { address: ':53', domain: example.com. }")
+	p := settings(t, minimal+"failover: { addresses: [127.0.0.1] }\nconsul: {}\ndns: { address: '0.0.0.0:53', domain: example.com. }")
 	failover := &config.Failover{
 		Role: "primary", Weight: 50, Heartbeat: 500 * time.Millisecond, Misses: 3, Hold: 10 * time.Second,
 		Steps: []int{10, 25, 50, 100}, StepEvery: 5 * time.Second, Addresses: []netip.Addr{netip.MustParseAddr("127.0.0.1")},
@@ -179,7 +179,7 @@ func TestFailoverDefaults(t *testing.T) {
 	if want := (&config.Consul{Address: "http://127.0.0.1:8500", Service: "grayfed-gateway"}); !reflect.DeepEqual(p.Consul, want) {
 		t.Errorf("consul is %+v", p.Consul)
 	}
-	if want := (&config.DNS{Address: ":53", Domain: "example.com.", TTL: time.Second}); !reflect.DeepEqual(p.DNS, want) {
+	if want := (&config.DNS{Address: "0.0.0.0:53", Domain: "example.com.", TTL: time.Second}); !reflect.DeepEqual(p.DNS, want) {
 		t.Errorf("dns is %+v", p.DNS)
 	}
 }

@@ -60,7 +60,7 @@ func (p *Process) validateAddresses(e *fieldErrors) {
 	}
 	listeners = append(listeners,
 		listener{"admin.address", p.Admin.Address}, listener{"admin.health_address", p.Admin.HealthAddress})
-	if p.DNS != nil {
+	if p.DNS != nil && p.DNS.Address != "" {
 		listeners = append(listeners, listener{"dns.address", p.DNS.Address})
 	}
 	for _, listener := range listeners {

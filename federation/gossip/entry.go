@@ -19,6 +19,9 @@ func appendEntry(b []byte, e *federation.Entry) []byte {
 	entry := appendNumber(nil, tagEntryRole, uint64(role))
 	entry = appendNumber(entry, tagEntryPort, uint64(e.Port))
 	entry = appendNumber(entry, tagEntryWeight, uint64(max(e.Weight, 0)))
+	if e.TLS {
+		entry = appendNumber(entry, tagEntryTLS, 1)
+	}
 	for _, address := range e.Addresses.List() {
 		entry = appendBytes(entry, tagEntryAddress, address.Unmap().AsSlice())
 	}
@@ -45,6 +48,9 @@ func decodeEntry(body []byte) (e federation.Entry, err error) {
 				err = fmt.Errorf("%w: weight", errMalformed)
 			}
 			e.Weight = int(n)
+		case tagEntryTLS:
+			n, err = f.number()
+			e.TLS = n != 0
 		case tagEntryAddress:
 			address, ok := netip.AddrFromSlice(f.value)
 			if !ok || len(addresses) == federation.MaxAddresses {

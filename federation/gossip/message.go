@@ -124,6 +124,7 @@ const (
 	tagEntryPort    = 2
 	tagEntryWeight  = 3
 	tagEntryAddress = 4 // 4 or 16 bytes
+	tagEntryTLS     = 5
 )
 
 func appendOrigin(b []byte, o origin) []byte {
