@@ -19,7 +19,6 @@ const (
 	// stormAddress is theirs: private, as edges take instances by default, and
 	// most likely nobody's.
 	stormAddress = "10.255.255.254:9"
-	stormTTL     = api.DefaultTTL
 	// stormWorkers bounds the calls that are under way at a time.
 	stormWorkers = 16
 )
@@ -29,6 +28,10 @@ const (
 // storm goes on while edges refuse or are slow, which is its point; only when
 // the first registration of a zone fails, it does not break out.
 func newRegistrationStorm(spec Spec, target any) (Fault, error) {
+	return storming(&spec, target, api.DefaultTTL)
+}
+
+func storming(spec *Spec, target any, ttl time.Duration) (Fault, error) {
 	clients, err := need[Clients](target, "API")
 	if err != nil {
 		return nil, err
@@ -42,7 +45,7 @@ func newRegistrationStorm(spec Spec, target any) (Fault, error) {
 	}
 	what := fmt.Sprintf("register %d instances, %d a second, in %s", spec.Count, spec.Rate, list(named))
 	return &plan{what: what, do: func(ctx context.Context, u *undo) error {
-		s := &storm{zones: named, id: time.Now().UnixNano()}
+		s := &storm{zones: named, id: time.Now().UnixNano(), ttl: ttl}
 		for _, zone := range named {
 			edge, err := clients.Client(zone)
 			if err != nil {
@@ -61,6 +64,7 @@ type storm struct {
 	zones []string
 	edges []*api.Client
 	id    int64 // tells the instances of storms
+	ttl   time.Duration
 
 	cancel  context.CancelFunc
 	workers sync.WaitGroup
@@ -74,7 +78,7 @@ func (s *storm) key(n int) federation.Key {
 func (s *storm) edge(n int) *api.Client { return s.edges[n%len(s.edges)] }
 
 func (s *storm) register(ctx context.Context, n int) error {
-	ttl := federation.Duration(stormTTL)
+	ttl := federation.Duration(s.ttl)
 	_, err := s.edge(n).Register(ctx, s.key(n), api.Registration{
 		Zone: s.zones[n%len(s.zones)], Address: stormAddress, Version: "v1", TTL: &ttl,
 	}, api.WriteOptions{})
@@ -134,7 +138,7 @@ func (s *storm) work(ctx context.Context, worker int, calls []call) {
 			err = s.register(ctx, next.n)
 		}
 		next.registered = err == nil // an edge that forgot it is told again
-		next.due = time.Now().Add(stormTTL / 3)
+		next.due = time.Now().Add(s.ttl / 3)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -96,18 +97,31 @@ func newMachine(t testing.TB, names ...string) *machine {
 		}
 	})
 	for _, name := range names {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		m.parts[name] = &running{address: listener.Addr().String(), ended: make(chan struct{})}
+		m.parts[name] = &running{address: freeAddress(t), ended: make(chan struct{})}
 		close(m.parts[name].ended)
-		if err := errors.Join(listener.Close(), m.Start(t.Context(), name)); err != nil {
+		if err := m.Start(t.Context(), name); err != nil {
 			t.Fatal(err)
 		}
 	}
 	m.sent = nil
 	return m
+}
+
+// freeAddress is of a port below those that the system gives to clients: it is
+// bound again after a while.
+func freeAddress(t testing.TB) string {
+	t.Helper()
+	for range 1000 {
+		address := fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(20_000))
+		if listener, err := net.Listen("tcp", address); err == nil {
+			if err := listener.Close(); err != nil {
+				t.Fatal(err)
+			}
+			return address
+		}
+	}
+	t.Fatal("found no free port")
+	return ""
 }
 
 // note records what is asked for, and may refuse it.
@@ -137,8 +151,12 @@ func (m *machine) Signal(part string, s syscall.Signal) error {
 	case <-p.ended:
 		return fmt.Errorf("signal %s: %w", part, os.ErrProcessDone)
 	default:
-		return p.command.Process.Signal(s)
 	}
+	err := p.command.Process.Signal(s)
+	if errors.Is(err, os.ErrProcessDone) {
+		<-p.ended
+	}
+	return err
 }
 
 func (m *machine) Start(ctx context.Context, part string) error {

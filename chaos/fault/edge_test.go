@@ -1,0 +1,200 @@
+package fault
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
+
+	"github.com/grayfed/grayfed/edge"
+	"github.com/grayfed/grayfed/edge/api"
+	"github.com/grayfed/grayfed/edge/config"
+	"github.com/grayfed/grayfed/federation"
+)
+
+// oneZone is a target of a real edge with a real etcd, in this process.
+type oneZone struct {
+	*machine  // for the names of its parts
+	documents string
+	url       string
+	stop      func()
+}
+
+func (z *oneZone) Documents(string) string { return z.documents }
+
+func (z *oneZone) Client(string) (*api.Client, error) {
+	return api.NewClient(api.ClientOptions{URL: z.url})
+}
+
+// newOneZone runs them until the test ends, or stop is called.
+func newOneZone(t *testing.T) (*oneZone, *api.Client) {
+	t.Helper()
+	cfg := embed.NewConfig()
+	cfg.Dir = t.TempDir()
+	cfg.TickMs, cfg.ElectionMs = 10, 100
+	cfg.UnsafeNoFsync = true
+	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
+	any0 := []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
+	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = any0, any0
+	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = any0, any0
+	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
+	etcd, err := embed.StartEtcd(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(etcd.Close)
+
+	p := config.DefaultProcess()
+	p.ID, p.Zone, p.Region = "az1-edge", "az1", "east"
+	p.DataDir = filepath.Join(t.TempDir(), "data")
+	p.Documents = file(t, goodDocuments)
+	p.Listen.Address, p.Admin.Address, p.Gossip.Bind = "127.0.0.1:0", freeAddress(t), freeAddress(t)
+	p.Gossip.Advertise = p.Gossip.Bind
+	p.Registration.AllowedCIDRs = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")} // as by default
+	p.Etcd.Endpoints = []string{"http://" + etcd.Clients[0].Addr().String()}
+	var log bytes.Buffer
+	e, err := edge.New(t.Context(), edge.Options{Process: p, Version: "test", Output: &log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- e.Run(ctx) }()
+	z := &oneZone{machine: &machine{names: []string{"az1/edge"}}, documents: p.Documents, url: "http://" + p.Admin.Address}
+	z.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("edge: %v", err)
+		}
+	})
+	t.Cleanup(func() {
+		z.stop()
+		if t.Failed() {
+			t.Logf("log of the edge:\n%s", log.String())
+		}
+	})
+	client, err := z.Client("az1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	eventually(t, "edge ready", func() error { return client.Ready(t.Context()) })
+	return z, client
+}
+
+// counts returns a check of how many instances a service has.
+func counts(t *testing.T, client *api.Client, service string, want int) func() error {
+	return func() error {
+		list, err := client.Instances(t.Context(), service)
+		if err != nil {
+			return err
+		}
+		if len(list.Instances) != want {
+			return fmt.Errorf("%s has %d instances, want %d", service, len(list.Instances), want)
+		}
+		return nil
+	}
+}
+
+// TestRegistrationStorm: all register, live on by their heartbeats while one
+// without them lapses, and are deregistered; others are left alone.
+func TestRegistrationStorm(t *testing.T) {
+	z, client := newOneZone(t)
+	spec := Spec{Kind: "registration-storm", Zones: []string{"az1"}, Count: 40, Rate: 200}
+	if f := create(t, spec, z); f.String() != "register 40 instances, 200 a second, in az1" {
+		t.Errorf("it is called %q", f)
+	}
+	const ttl = time.Second
+	f, err := storming(&spec, z, ttl)
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken(t, f)
+	eventually(t, "all are registered", counts(t, client, stormService, spec.Count))
+	short, none := federation.Duration(ttl), federation.Duration(0)
+	for id, ttl := range map[string]*federation.Duration{"lapses": &short, "stays": &none} {
+		if _, err := client.Register(t.Context(), federation.Key{Service: "users", ID: id}, api.Registration{
+			Zone: "az1", Address: stormAddress, TTL: ttl,
+		}, api.WriteOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "the one without heartbeats has lapsed", counts(t, client, "users", 1))
+	if err := counts(t, client, stormService, spec.Count)(); err != nil {
+		t.Error(err)
+	}
+	mended(t, f)
+	for service, want := range map[string]int{stormService: 0, "users": 1} {
+		if err := counts(t, client, service, want)(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestRegistrationStormRefused: without an edge it does not break out, and
+// there is nothing to mend but what may have been registered.
+func TestRegistrationStormRefused(t *testing.T) {
+	z, client := newOneZone(t)
+	f := create(t, Spec{Kind: "registration-storm", Zones: []string{"az1"}, Count: 40, Rate: 200}, z)
+	broken(t, f)
+	eventually(t, "all are registered", counts(t, client, stormService, 40))
+	late := create(t, Spec{Kind: "registration-storm", Zones: []string{"az1"}, Count: 1, Rate: 1}, z)
+	z.stop()
+	var gone *api.UnreachableError
+	if err := late.Break(limited(t)); !errors.As(err, &gone) || !strings.Contains(err.Error(), "first registration in az1") {
+		t.Errorf("break: %v", err)
+	}
+	for _, f := range []Fault{late, f} {
+		if err := f.Mend(limited(t)); !errors.As(err, &gone) {
+			t.Errorf("mend: %v", err)
+		}
+	}
+}
+
+// TestBadConfigurationAtEdge: a real edge refuses what is pushed, goes on with
+// what it had, and takes it again.
+func TestBadConfigurationAtEdge(t *testing.T) {
+	z, client := newOneZone(t)
+	ask := func() api.Documents {
+		answer, err := client.Federation(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answer.Documents
+	}
+	before := ask().Hash
+	for _, flaw := range Flaws() {
+		f := create(t, Spec{Kind: "bad-configuration", Zones: []string{"az1"}, Flaw: flaw}, z)
+		broken(t, f)
+		eventually(t, flaw+" is refused", func() error {
+			if ask().Error == "" {
+				return errors.New("no error")
+			}
+			return nil
+		})
+		if now := ask().Hash; now != before {
+			t.Errorf("%s: it runs on %s, before on %s", flaw, now, before)
+		}
+		mended(t, f)
+		eventually(t, flaw+" is over", func() error {
+			if now := ask(); now.Error != "" || now.Hash != before {
+				return fmt.Errorf("documents %+v", now)
+			}
+			return nil
+		})
+	}
+	if content, err := os.ReadFile(z.documents); err != nil || string(content) != goodDocuments {
+		t.Errorf("documents %q, %v", content, err)
+	}
+}
