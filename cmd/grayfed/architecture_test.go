@@ -44,15 +44,16 @@ var mayImport = map[string][]string{
 	// What a program does beside serving: it speaks the API alone.
 	"edge/api/registrar": {"edge/api", "federation"},
 	"edge/admin":         {"edge/api", "federation", "github.com/gorilla/mux"},
-	"edge":               {"federation", "federation/gossip", "registry", "registry/*", "edge/*"},
+	"edge":               {"federation", "federation/gossip", "registry", "registry/*", "edge/*", "failover", "failover/*"},
 	"failover":           {"federation"},
 	"failover/dns":       {"failover", "federation", "github.com/miekg/dns", "golang.org/x/net/ipv4", "golang.org/x/net/ipv6"},
+	"chaos":              {"edge/api", "chaos/*", "go.yaml.in/yaml/v3", "golang.org/x/net/dns/dnsmessage"},
 	"chaos/fault":        {"edge/api", "federation"},
 	"chaos/report":       {},
 	"chaos/lab":          {"edge/api", "edge/config", "golang.org/x/sys/unix"},
 	"chaos/lab/etcd":     {"go.etcd.io/etcd/server/v3/embed", "go.uber.org/zap"},
 	"chaos/lab/sample":   {"edge/api", "edge/api/registrar", "federation"},
-	"cmd/grayfed":        {"edge", "edge/api", "edge/api/registrar", "federation", "edge/config", "chaos/*", "chaos/lab/*", "github.com/spf13/cobra", "go.yaml.in/yaml/v3"},
+	"cmd/grayfed":        {"edge", "edge/api", "edge/api/registrar", "federation", "edge/config", "chaos", "chaos/*", "chaos/lab/*", "github.com/spf13/cobra", "go.yaml.in/yaml/v3"},
 	"cmd/peerbench":      {"golang.org/x/net/http2", "golang.org/x/sys/unix"},
 }
 

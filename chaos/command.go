@@ -1,0 +1,180 @@
+package chaos
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/grayfed/grayfed/chaos/fault"
+)
+
+// maxOutput is how much of the end of a command's output its error has.
+const maxOutput = 1000
+
+// commands break and mend a real deployment, by kind of fault.
+type commands map[string]command
+
+var _ fault.Commands = commands(nil)
+
+// Command implements fault.Commands.
+func (c commands) Command(spec fault.Spec) (fault.Fault, bool) {
+	own, ok := c[spec.Kind]
+	if !ok {
+		return nil, false
+	}
+	own.Timeout = cmp.Or(own.Timeout, defaultCommandTimeout)
+	return &commandFault{command: own, environment: environment(&spec), what: describe(&spec)}, true
+}
+
+// commandFault is a fault that programs of the operator do.
+type commandFault struct {
+	command     command
+	environment []string
+	what        string
+	begun       bool // there may be something to mend
+}
+
+var _ fault.Fault = (*commandFault)(nil)
+
+// Break implements fault.Fault.
+func (f *commandFault) Break(ctx context.Context) error {
+	f.begun = true
+	return f.run(ctx, f.command.Break)
+}
+
+// Mend implements fault.Fault.
+func (f *commandFault) Mend(ctx context.Context) error {
+	if !f.begun {
+		return nil
+	}
+	if err := f.run(ctx, f.command.Mend); err != nil {
+		return err
+	}
+	f.begun = false
+	return nil
+}
+
+// String implements fault.Fault.
+func (f *commandFault) String() string { return f.what }
+
+// run runs a program to its end. It is killed with its children when its time
+// is over; a child that it leaves behind after its end may go on.
+func (f *commandFault) run(ctx context.Context, argv []string) (err error) {
+	limited, cancel := context.WithTimeout(ctx, f.command.Timeout)
+	defer cancel()
+	// A file and not a pipe, which a child left behind would hold open.
+	output, err := os.CreateTemp("", "grayfed-drill-*")
+	if err != nil {
+		return fmt.Errorf("file for a command's output: %w", err)
+	}
+	defer func() { err = errors.Join(err, output.Close(), os.Remove(output.Name())) }()
+	program := exec.CommandContext(limited, argv[0], argv[1:]...)
+	program.Env = append(os.Environ(), f.environment...)
+	program.Stdout, program.Stderr = output, output
+	// A group of its own: Ctrl-C is the drill's to hear.
+	program.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	program.Cancel = func() error { return syscall.Kill(-program.Process.Pid, syscall.SIGKILL) }
+	failed := program.Run()
+	if failed == nil {
+		return nil
+	}
+	if ctx.Err() == nil && limited.Err() != nil {
+		failed = fmt.Errorf("not done within %s", f.command.Timeout)
+	}
+	return fmt.Errorf("%s: %w%s", f.line(argv), failed, tail(output))
+}
+
+// line is what an operator would type to run it by hand.
+func (f *commandFault) line(argv []string) string {
+	words := make([]string, 0, len(f.environment)+len(argv))
+	for _, assignment := range f.environment {
+		name, value, _ := strings.Cut(assignment, "=")
+		words = append(words, name+"="+quoted(value))
+	}
+	for _, word := range argv {
+		words = append(words, quoted(word))
+	}
+	return strings.Join(words, " ")
+}
+
+func quoted(word string) string {
+	safe := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_./:=,@%+", r)
+	}
+	if word != "" && strings.IndexFunc(word, func(r rune) bool { return !safe(r) }) < 0 {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
+
+// tail is the end of a command's output.
+func tail(output *os.File) string {
+	size, err := output.Seek(0, io.SeekEnd)
+	if err != nil || size == 0 {
+		return ""
+	}
+	text := make([]byte, min(size, maxOutput))
+	n, err := output.ReadAt(text, size-int64(len(text)))
+	if err != nil && !errors.Is(err, io.EOF) {
+		return ""
+	}
+	return ": " + strings.TrimSpace(string(text[:n]))
+}
+
+// environment has what a spec says; what it leaves out is not set.
+func environment(s *fault.Spec) []string {
+	var list []string
+	add := func(name, value string) {
+		if value != "" {
+			list = append(list, "GRAYFED_FAULT_"+name+"="+value)
+		}
+	}
+	number := func(name string, n int64) {
+		if n != 0 {
+			add(name, strconv.FormatInt(n, 10))
+		}
+	}
+	span := func(name string, d time.Duration) {
+		if d != 0 {
+			add(name, d.String())
+		}
+	}
+	add("KIND", s.Kind)
+	add("PARTS", strings.Join(s.Parts, "\n"))
+	add("FROM", strings.Join(s.From, "\n"))
+	add("TO", strings.Join(s.To, "\n"))
+	if s.Client {
+		add("CLIENT", "1")
+	}
+	add("ZONES", strings.Join(s.Zones, "\n"))
+	number("PERCENT", int64(s.Percent))
+	span("DELAY", s.Delay)
+	number("RATE", s.Rate)
+	span("JUMP", s.Jump)
+	number("COUNT", int64(s.Count))
+	number("MEMORY", s.Memory)
+	number("CPU", int64(s.CPU))
+	number("PORT", int64(s.Port))
+	add("BINARY", s.Binary)
+	add("FLAW", s.Flaw)
+	return list
+}
+
+// describe is a spec in a few words.
+func describe(s *fault.Spec) string {
+	where := slices.Concat(s.Parts, s.From, s.Zones)
+	text := strings.TrimSpace(s.Kind + " " + strings.Join(where, ", "))
+	if len(s.To) > 0 {
+		text += " to " + strings.Join(s.To, ", ")
+	}
+	return text
+}

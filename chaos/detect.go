@@ -1,0 +1,115 @@
+package chaos
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/grayfed/grayfed/chaos/report"
+	"github.com/grayfed/grayfed/edge/api"
+)
+
+const (
+	// maxDetections bounds what is kept of a run; those beyond come later than
+	// what matters.
+	maxDetections = 500
+	// followAgain is how soon an edge whose events broke off is followed again.
+	followAgain = 250 * time.Millisecond
+)
+
+// watcher follows the events of all edges and keeps those that say that
+// something is wrong.
+type watcher struct {
+	start time.Time
+
+	mu   sync.Mutex
+	seen []report.Detection
+}
+
+// run returns when ctx ends.
+func (w *watcher) run(ctx context.Context, edges []Edge) {
+	var followers sync.WaitGroup
+	for _, e := range edges {
+		followers.Go(func() { w.follow(ctx, e) })
+	}
+	followers.Wait()
+}
+
+func (w *watcher) follow(ctx context.Context, e Edge) {
+	for ctx.Err() == nil {
+		for event, err := range e.Client.Events(ctx, "") {
+			if err != nil {
+				break // it is down, or cut off: a drill's daily bread
+			}
+			if by, what := sign(&event); by != "" {
+				// The edge's clock may be what is broken: ours counts.
+				w.add(report.Detection{At: time.Since(w.start), By: by, Edge: e.Zone, What: what})
+			}
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(followAgain):
+		}
+	}
+}
+
+func (w *watcher) add(d report.Detection) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.seen) < maxDetections {
+		w.seen = append(w.seen, d)
+	}
+}
+
+// all is what was seen.
+func (w *watcher) all() []report.Detection {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.seen)
+}
+
+func sortDetections(list []report.Detection) {
+	slices.SortStableFunc(list, func(a, b report.Detection) int { return cmp.Compare(a.At, b.At) })
+}
+
+// felt is the first request that the load itself saw touched by the faults.
+func (m *measured) felt(begun time.Duration) []report.Detection {
+	var first *outcome
+	for i := range m.outcomes {
+		o := &m.outcomes[i]
+		touched := o.failure != "" || o.wrong != "" || o.latency() > m.slow
+		if touched && o.done > begun && (first == nil || o.done < first.done) {
+			first = o
+		}
+	}
+	if first == nil {
+		return nil
+	}
+	return []report.Detection{{At: first.done, By: "load", What: cmp.Or(first.failure, first.wrong, "answered after "+round(first.latency()))}}
+}
+
+// sign says who noticed what; by is "" for an event of everyday life.
+func sign(e *api.Event) (by, what string) {
+	switch e.Type {
+	case api.EventEdge:
+		if e.Status == "alive" {
+			return "", ""
+		}
+		return "gossip", "edge " + e.Edge + " is " + e.Status
+	case api.EventInstanceOrphaned, api.EventInstanceExpired, api.EventInstanceOrphanExpired, api.EventInstanceAdopted:
+		return "registry", "instance " + e.Instance + " " + strings.TrimPrefix(string(e.Type), "instance.")
+	case api.EventDocumentsRefused:
+		return "configuration", "documents refused"
+	case api.EventInstanceEjected:
+		return "health", "instance " + e.Instance + " ejected"
+	case api.EventZoneDemoted:
+		return "requests", "zone " + e.Zone + " demoted"
+	case api.EventFailover:
+		return "failover", "edge " + e.Edge + " is " + e.Status + ": " + e.Detail
+	default:
+		return "", ""
+	}
+}

@@ -1,0 +1,215 @@
+package chaos
+
+import (
+	"maps"
+	"testing"
+	"time"
+
+	"github.com/grayfed/grayfed/chaos/report"
+)
+
+const ms = time.Millisecond
+
+// request is an outcome: entered an edge, or by DNS, at a moment, for so long.
+func request(entry int, at, took time.Duration, failure string) outcome {
+	return outcome{job: job{edge: entry}, entry: entry, zone: entry, intended: at, done: at + took, failure: failure}
+}
+
+func byDNS(entry int, at, took time.Duration, failure string) outcome {
+	o := request(entry, at, took, failure)
+	o.edge = -1
+	return o
+}
+
+func TestSums(t *testing.T) {
+	post := request(1, 3050*ms, ms, "connection reset")
+	post.post = true
+	wrong := request(1, 3060*ms, ms, "")
+	wrong.wrong = "answered by version v9 instead of v1"
+	fallback := request(1, 3070*ms, ms, "")
+	fallback.fallback = true
+	m := &measured{
+		target: testTarget("az1", "az2", "az3"), slow: 100 * ms, end: 10 * time.Second,
+		steps: []brokenStep{{name: "x", loses: []int{0}, begun: 3 * time.Second, mended: 5 * time.Second, back: 6 * time.Second}},
+		outcomes: []outcome{
+			request(0, 1*time.Second, ms, "early"),             // before the fault: lost
+			request(0, 2990*ms, 20*ms, "in flight"),            // under way in the edge that dies
+			request(0, 2990*ms, 5*ms, ""),                      // answered before it
+			request(0, 4*time.Second, ms, "refused"),           // in the dead edge
+			request(0, 6*time.Second+2999*ms, ms, "returning"), // mended, and on its way back
+			request(0, 9*time.Second, ms, "late"),              // is to be back: lost
+			request(1, 4*time.Second, 150*ms, ""),              // slow
+			byDNS(-1, 4*time.Second, 900*ms, "dns: no server answers"),
+			byDNS(0, 4*time.Second, 900*ms, "no answer in time"),
+			byDNS(2, 4*time.Second, ms, ""), // a standby without need
+			post, wrong, fallback,
+		},
+	}
+	s := m.sum()
+	want := report.Totals{Requests: 13, Idempotent: 12, Lost: 4, LostIdempotent: 3, InDeadEdge: 4, Wrong: 1, Premature: 1, Reasons: map[string]int{
+		"early": 1, "late": 1, "dns: no server answers": 1, "POST: connection reset": 1, wrong.wrong: 1,
+		"in a lost edge: in flight": 1, "in a lost edge: refused": 1, "in a lost edge: returning": 1, "in a lost edge: no answer in time": 1,
+	}}
+	if !maps.Equal(s.Reasons, want.Reasons) {
+		t.Errorf("reasons %v, want %v", s.Reasons, want.Reasons)
+	}
+	s.Reasons, want.Reasons = nil, nil
+	if s.Requests != want.Requests || s.Idempotent != want.Idempotent || s.Lost != want.Lost || s.LostIdempotent != want.LostIdempotent ||
+		s.InDeadEdge != want.InDeadEdge || s.Wrong != want.Wrong || s.Premature != want.Premature {
+		t.Errorf("totals %+v, want %+v", s.Totals, want)
+	}
+	if s.surviving != 9 || s.survivingIdempotent != 8 || s.fallbacks != 1 || s.tooSlow != 2 || s.slowest != 900*ms {
+		t.Errorf("sums %+v", s)
+	}
+}
+
+// TestStandbyIsNeeded only once all primaries are lost together; then it may
+// stay while they return.
+func TestStandbyIsNeeded(t *testing.T) {
+	second := time.Second
+	for _, c := range []struct {
+		name  string
+		steps []brokenStep
+		at    time.Duration
+		want  int
+	}{
+		{"nothing broken", nil, 5 * second, 1},
+		{"one primary lost", []brokenStep{{loses: []int{0}, begun: second}}, 5 * second, 1},
+		{"one after the other", []brokenStep{{loses: []int{0}, begun: second, mended: 2 * second, back: 2 * second}, {loses: []int{1}, begun: 20 * second}}, 21 * second, 1},
+		{"both lost", []brokenStep{{loses: []int{0, 1}, begun: second}}, 5 * second, 0},
+		{"both lost by two faults", []brokenStep{{loses: []int{1}, begun: 2 * second}, {loses: []int{0}, begun: second}}, 5 * second, 0},
+		{"before they were lost", []brokenStep{{loses: []int{0, 1}, begun: 6 * second}}, 5 * second, 1},
+		{"while they return", []brokenStep{{loses: []int{0, 1}, begun: second, mended: 2 * second, back: 3 * second}}, 30 * second, 0},
+	} {
+		m := &measured{target: testTarget("az1", "az2", "az3"), steps: c.steps, outcomes: []outcome{byDNS(2, c.at, ms, ""), request(2, c.at, ms, "")}}
+		if got := m.sum().Premature; got != c.want {
+			t.Errorf("%s: %d premature, want %d", c.name, got, c.want)
+		}
+	}
+}
+
+func TestRecoveries(t *testing.T) {
+	second := time.Second
+	lost := brokenStep{name: "x", loses: []int{0}, begun: 3 * second, mended: 8 * second, back: 9 * second}
+	for _, c := range []struct {
+		name     string
+		steps    []brokenStep
+		outcomes []outcome
+		want     []report.Recovery
+	}{
+		{"not felt", []brokenStep{lost}, []outcome{request(1, 4*second, ms, "")}, []report.Recovery{{Fault: "x", Found: true}}},
+		{"until the last touched was done", []brokenStep{lost}, []outcome{
+			request(1, 3*second-10*ms, 300*ms, ""), request(1, 3100*ms, 250*ms, ""), request(1, 3200*ms, 20*ms, "x"), request(1, 3500*ms, 10*ms, ""),
+		}, []report.Recovery{{Fault: "x", InBand: 350 * ms, Found: true}}},
+		{"what was over before is not its doing", []brokenStep{lost}, []outcome{request(1, 2*second, 900*ms, "x")},
+			[]report.Recovery{{Fault: "x", Found: true}}},
+		{"the dead edge's clients are apart", []brokenStep{lost}, []outcome{request(0, 5*second, second, "x")},
+			[]report.Recovery{{Fault: "x", Found: true}}},
+		{"by DNS they count", []brokenStep{lost}, []outcome{byDNS(0, 5*second, second, "x"), byDNS(1, 5100*ms, ms, "")},
+			[]report.Recovery{{Fault: "x", DNS: 2 * second, Found: true}}},
+		{"a wrong answer is no recovery", []brokenStep{lost}, []outcome{{job: job{edge: 1}, entry: 1, intended: 4 * second, done: 4*second + ms, wrong: "v9"}},
+			[]report.Recovery{{Fault: "x", InBand: second + ms, Found: true}}},
+		{"never", []brokenStep{lost}, []outcome{request(1, 7500*ms, ms, "x")},
+			[]report.Recovery{{Fault: "x", InBand: 4501 * ms, Found: false}}},
+		{"mending is not the fault's", []brokenStep{lost}, []outcome{request(1, 8100*ms, ms, "x")},
+			[]report.Recovery{{Fault: "x", Found: true}}},
+		{"each its own", []brokenStep{{name: "b", begun: 6 * second}, {name: "a", begun: 3 * second}}, []outcome{
+			request(1, 4*second, ms, "x"), request(1, 7*second, ms, "x"),
+		}, []report.Recovery{{Fault: "a", InBand: second + ms, Found: true}, {Fault: "b", InBand: second + ms, Found: true}}},
+	} {
+		m := &measured{target: testTarget("az1", "az2", "az3"), slow: 100 * ms, steps: c.steps, outcomes: c.outcomes, end: 10 * second}
+		got := m.recoveries()
+		if len(got) != len(c.want) {
+			t.Fatalf("%s: %+v", c.name, got)
+		}
+		for n := range got {
+			if got[n] != c.want[n] {
+				t.Errorf("%s: %+v, want %+v", c.name, got[n], c.want[n])
+			}
+		}
+	}
+}
+
+func TestBuckets(t *testing.T) {
+	m := &measured{target: testTarget("az1", "az2")}
+	for n := range 100 {
+		m.outcomes = append(m.outcomes, request(0, time.Duration(n)*ms, time.Duration(n+1)*ms, ""))
+	}
+	m.outcomes = append(m.outcomes, request(1, 350*ms, ms, "x"))
+	m.outcomes[100].zone, m.outcomes[100].late = -1, 7*ms
+	got := m.buckets()
+	if len(got) != 2 {
+		t.Fatalf("%+v", got)
+	}
+	a, b := got[0], got[1]
+	if a.Start != 0 || a.Requests != 100 || a.Errors != 0 || a.P50 != 50*ms || a.P95 != 95*ms || a.P99 != 99*ms || a.Max != 100*ms || a.Zones["az1"] != 100 {
+		t.Errorf("first %+v", a)
+	}
+	if b.Start != 300*ms || b.Requests != 1 || b.Errors != 1 || b.Late != 7*ms || len(b.Zones) != 0 {
+		t.Errorf("last %+v", b)
+	}
+}
+
+func TestAnswers(t *testing.T) {
+	r := &testTarget().Request
+	for _, c := range []struct {
+		class    class
+		version  string
+		wrong    bool
+		fallback bool
+	}{
+		{untagged, "v1", false, false}, {untagged, "v2-beta", true, false},
+		{permissive, "v2-beta", false, false}, {permissive, "v1", false, true}, {permissive, "v3", true, false},
+		{strict, "v2-beta", false, false}, {strict, "v1", true, false}, {strict, "v3", true, false},
+	} {
+		o := outcome{job: job{class: c.class}}
+		o.answeredBy(c.version, r)
+		if (o.wrong != "") != c.wrong || o.fallback != c.fallback {
+			t.Errorf("class %d answered by %s: wrong %q, fallback %v", c.class, c.version, o.wrong, o.fallback)
+		}
+	}
+}
+
+// TestChecks: each demand holds at its bound and fails beyond it.
+func TestChecks(t *testing.T) {
+	one, zero, none := 1.0, 0.0, 0
+	d := &Drill{SLO: SLO{LostIdempotent: &one, Lost: &zero, Fallbacks: &none, InBand: time.Second, DNS: 5 * time.Second, P99: 10 * ms, Detected: 2 * time.Second}}
+	well := func() (*sums, []report.Recovery, []report.Detection) {
+		s := &sums{surviving: 1000, survivingIdempotent: 100, p99: 10 * ms}
+		s.LostIdempotent = 1
+		return s, []report.Recovery{{InBand: time.Second, DNS: 5 * time.Second, Found: true}},
+			[]report.Detection{{At: ms, Edge: "az1", What: "before"}, {At: 1100 * ms, By: "load"}, {At: 3 * time.Second, By: "gossip", Edge: "az2"}}
+	}
+	failing := func(s *sums, r []report.Recovery, seen []report.Detection) string {
+		names := ""
+		for _, c := range d.checks(s, r, seen, time.Second, true) {
+			if !c.OK {
+				names += c.Name + ";"
+			}
+		}
+		return names
+	}
+	s, r, seen := well()
+	if got := failing(s, r, seen); got != "" {
+		t.Errorf("at the bounds: %s", got)
+	}
+	for want, break1 := range map[string]func(*sums, []report.Recovery, []report.Detection){
+		"idempotent requests lost;":                     func(s *sums, _ []report.Recovery, _ []report.Detection) { s.LostIdempotent = 2 },
+		"requests lost;":                                func(s *sums, _ []report.Recovery, _ []report.Detection) { s.Lost = 1 },
+		"answers of a wrong version;":                   func(s *sums, _ []report.Recovery, _ []report.Detection) { s.Wrong = 1 },
+		"answers of a standby without need;":            func(s *sums, _ []report.Recovery, _ []report.Detection) { s.Premature = 1 },
+		"permissive requests answered by the baseline;": func(s *sums, _ []report.Recovery, _ []report.Detection) { s.fallbacks = 1 },
+		"p99 latency;":                                  func(s *sums, _ []report.Recovery, _ []report.Detection) { s.p99++ },
+		"recovery in band;":                             func(_ *sums, r []report.Recovery, _ []report.Detection) { r[0].InBand++ },
+		"recovery by DNS;":                              func(_ *sums, r []report.Recovery, _ []report.Detection) { r[0].DNS++ },
+		"recovery in band;recovery by DNS;":             func(_ *sums, r []report.Recovery, _ []report.Detection) { r[0].Found = false },
+		"detected by an edge;":                          func(_ *sums, _ []report.Recovery, seen []report.Detection) { seen[2].At++ },
+		"idempotent requests lost;requests lost;":       func(s *sums, _ []report.Recovery, _ []report.Detection) { s.surviving, s.survivingIdempotent = 0, 0 },
+	} {
+		s, r, seen := well()
+		break1(s, r, seen)
+		if got := failing(s, r, seen); got != want {
+			t.Errorf("failing %q, want %q", got, want)
+		}
+	}
+}
