@@ -103,12 +103,15 @@ type Edge struct {
 	ID string `json:"id"`
 	Locality
 	// Incarnation grows with each start of the edge.
-	Incarnation uint64     `json:"incarnation"`
-	Data        string     `json:"data,omitempty"`  // host:port of its data listener
-	Admin       string     `json:"admin,omitempty"` // URL of its HTTP API
-	Gossip      string     `json:"gossip,omitempty"`
-	Entry       Entry      `json:"entry,omitzero"` // in DNS
-	Status      EdgeStatus `json:"status"`
+	Incarnation uint64 `json:"incarnation"`
+	Data        string `json:"data,omitempty"`  // host:port of its data listener
+	Admin       string `json:"admin,omitempty"` // URL of its HTTP API
+	Gossip      string `json:"gossip,omitempty"`
+	// Peer is the host:port of the listener on which it takes requests of other
+	// edges; empty: it has none.
+	Peer   string     `json:"peer,omitempty"`
+	Entry  Entry      `json:"entry,omitzero"` // in DNS
+	Status EdgeStatus `json:"status"`
 	// What it said of itself last, by gossip.
 	Revision int64    `json:"revision"`         // etcd revision applied
 	Clock    uint64   `json:"clock"`            // Lamport time

@@ -43,10 +43,15 @@ type Process struct {
 	// this zone and the other zones of this region; zones that it does not
 	// name come last, by name.
 	ZoneOrder []string
-	Log       Log
-	Health    Health
-	Upstream  Upstream
-	Shutdown  Shutdown
+	// Reach is how endpoints of other zones are reached: direct, the default,
+	// or gateway; Zones has the exceptions. By gateway needs Peer.
+	Reach    string
+	Zones    []Zone
+	Peer     Peer
+	Log      Log
+	Health   Health
+	Upstream Upstream
+	Shutdown Shutdown
 	// Failover is nil for an edge without an entry in DNS; Consul and DNS need
 	// it, and are nil where there is none.
 	Failover *Failover
@@ -220,6 +225,7 @@ func DefaultProcess() *Process {
 	listener.Name, listener.Address = mainListener, ":8081"
 	return &Process{
 		DataDir: "/var/lib/grayfed",
+		Reach:   ReachDirect,
 		Listen: Listen{
 			Listener: listener,
 			Timeouts: ListenTimeouts{

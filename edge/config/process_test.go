@@ -81,7 +81,12 @@ func TestEverySettingIsRead(t *testing.T) {
 		Forwarded:      true,
 		Registration:   config.Registration{AllowedCIDRs: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, OrphanTTL: 12 * time.Hour},
 		ZoneOrder:      []string{"az2", "az3"},
-		Log:            config.Log{Level: "warn", Format: "text", AccessQueue: 1024},
+		Reach:          config.ReachGateway,
+		Zones:          []config.Zone{{Name: "az2", Reach: config.ReachDirect}},
+		Peer: config.Peer{Address: "10.0.0.5:7443", Advertise: "edge-1.example.com:7443", TLS: config.TLSFiles{
+			CAFile: in("peers.pem"), CertFile: in("peer.crt"), KeyFile: in("peer.key"),
+		}},
+		Log: config.Log{Level: "warn", Format: "text", AccessQueue: 1024},
 		Health: config.Health{
 			Probe: config.Probe{Interval: 2 * time.Second, Timeout: time.Second, Failures: 2},
 			Ejection: config.Ejection{

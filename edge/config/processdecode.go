@@ -92,6 +92,7 @@ func decodeProcess(file string, root *yaml.Node, problems *Problems) *Process {
 		o.duration("drain_timeout", &p.Shutdown.DrainTimeout, 0, time.Hour)
 		o.end()
 	})
+	p.decodeReach(o)
 	p.failover(o)
 	o.end("tls", "tracing", "otel")
 	d.invalid(p.Validate(), "")
@@ -222,6 +223,7 @@ func (p *Process) resolvePaths(folder string) {
 	for i := range p.Listeners {
 		paths = append(paths, p.Listeners[i].paths()...)
 	}
+	paths = append(paths, &p.Peer.TLS.CAFile, &p.Peer.TLS.CertFile, &p.Peer.TLS.KeyFile)
 	if c := p.Consul; c != nil {
 		paths = append(paths, &c.TokenFile, &c.TLS.CAFile, &c.TLS.CertFile, &c.TLS.KeyFile)
 	}

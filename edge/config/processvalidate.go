@@ -45,6 +45,7 @@ func (p *Process) Validate() error {
 	p.Etcd.validate(&e)
 	p.Gossip.validate(&e)
 	p.Upstream.TLS.validate(&e, "upstream.tls")
+	p.validateReach(&e)
 	p.validateFailover(&e)
 	return e.err()
 }
@@ -60,6 +61,9 @@ func (p *Process) validateAddresses(e *fieldErrors) {
 	}
 	listeners = append(listeners,
 		listener{"admin.address", p.Admin.Address}, listener{"admin.health_address", p.Admin.HealthAddress})
+	if p.Peer.Address != "" {
+		listeners = append(listeners, listener{"peer.address", p.Peer.Address})
+	}
 	if p.DNS != nil && p.DNS.Address != "" {
 		listeners = append(listeners, listener{"dns.address", p.DNS.Address})
 	}

@@ -61,6 +61,10 @@ func (c *call) conclude(failure *exchange.Error) *refusal {
 		return nil
 	case errors.Is(failure.Err, exchange.ErrClientGone):
 		return &refuseGone
+	case errors.Is(failure.Err, errNotProcessed) && !failure.Wrote:
+		// To the client that is the same as no endpoint.
+		c.at = candidate{}
+		return c.unusable()
 	case failure.Fault == exchange.FaultClient:
 		if failure.Status == 408 || failure.Timeout {
 			return &refuseSlow
@@ -151,6 +155,9 @@ func (c *call) explanation() string {
 	if e := c.at.endpoint; e != nil {
 		text += "; zone=" + e.Zone + "; instance=" + e.ID
 	}
+	if q := c.at.pass.peer; q != nil {
+		text += "; through=" + q.edge.ID
+	}
 	return text
 }
 
@@ -179,6 +186,10 @@ func (c *call) log(out *observe.AccessLog, took time.Duration, failure *exchange
 	if e := c.at.endpoint; e != nil {
 		r.Upstream, r.UpstreamAddr, r.Zone = e.ID, e.Address, e.Zone
 	}
+	if q := c.at.pass.peer; q != nil {
+		r.Through = q.edge.ID
+	}
+	r.From = c.from
 	if failure != nil {
 		r.Error, r.Phase, r.Fault = failure.Err.Error(), failure.Phase.String(), failure.Fault.String()
 	}

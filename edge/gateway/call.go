@@ -44,6 +44,7 @@ type call struct {
 	holds     *endpoint // in whose count of requests in flight this one is
 	reported  bool      // the endpoint's tracker knows
 	tried     []*federation.Endpoint
+	shut      []shutGroup
 	avoid     string // the zone of the first failure
 	retries   int
 	counted   int // of them, those that count
@@ -53,6 +54,7 @@ type call struct {
 	inside    *serviceMemory // within whose limit this request is
 	queued    bool           // it waited for a place
 	upload    upload
+	from      string          // the edge that sent it here; empty: a client did
 	failure   *exchange.Error // the last one
 	headTook  time.Duration   // of the last attempt; only with an access log
 
@@ -85,6 +87,8 @@ func (g *Gateway) newCall(x *exchange.Exchange) *call {
 func (c *call) end() {
 	clear(c.tried)
 	c.tried = c.tried[:0]
+	clear(c.shut)
+	c.shut, c.from = c.shut[:0], ""
 	c.input = route.Input{}
 	c.tag, c.counts = "", false
 	c.series, c.route, c.plan = nil, nil, nil

@@ -56,6 +56,7 @@ type routing struct {
 	table    *route.Table
 	routes   []compiledRoute
 	services map[string]*service
+	peered   map[string]*peeredService // nil unless other edges send requests here
 	unrouted seriesSet
 }
 
@@ -189,6 +190,11 @@ func (g *Gateway) compile(c Config, old *routing) (*routing, error) {
 			compiled.timeouts.Connect = g.opts.ConnectTimeout
 		}
 	}
+	if g.opts.Peers {
+		if err := g.compilePeered(r, subsets); err != nil {
+			return nil, err
+		}
+	}
 	return r, nil
 }
 
@@ -234,6 +240,9 @@ func (r *routing) keeps() func(label, subset string) bool {
 	sets[subsetNone] = &r.unrouted
 	for i := range r.routes {
 		sets[r.routes[i].config.ID] = &r.routes[i].series
+	}
+	for _, p := range r.peered {
+		sets[p.routes[0].config.ID] = &p.routes[0].series
 	}
 	return func(label, subset string) bool {
 		set := sets[label]

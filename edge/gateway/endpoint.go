@@ -38,6 +38,9 @@ type bounds struct {
 	// breaker is nil for none; options are its.
 	breaker *breaker.Breaker
 	options breaker.Options
+	// through leads to the endpoint, whose capacity and breaker are then the
+	// other edge's to mind; nil: it is reached directly.
+	through *passage
 }
 
 var (
@@ -77,8 +80,18 @@ func (e *endpoint) works() bool {
 	return !e.tracker.Ejected() && !e.refused.Load() && (b == nil || b.closed())
 }
 
-// closed reports whether the breaker lets a request pass.
-func (b *bounds) closed() bool { return b.breaker == nil || b.breaker.Admits() }
+// closed reports whether the breaker lets a request pass, and there is a way.
+func (b *bounds) closed() bool {
+	return (b.breaker == nil || b.breaker.Admits()) && (b.through == nil || b.through.open())
+}
+
+// way is the passage that leads to the endpoint, nil for none.
+func (e *endpoint) way() *passage {
+	if b := e.bounds.Load(); b != nil {
+		return b.through
+	}
+	return nil
+}
 
 // hasRoom reports whether n requests of this edge are within the limits.
 func (b *bounds) hasRoom(n int64) bool {
@@ -98,6 +111,11 @@ func (e *endpoint) enter() (p pass, ok bool) {
 			return p, false
 		}
 		p.breaker = b.breaker
+	}
+	if b.through != nil {
+		if p.peer = b.through.next(nil, true); p.peer == nil {
+			return p, false
+		}
 	}
 	// What does not get in is never counted: whoever waits for a place could
 	// look just then.
@@ -206,24 +224,23 @@ type loads struct {
 
 // bind sets what an endpoint lets in, with what the other edges have in flight
 // there. Held under mu.
-func (g *Gateway) bind(e *endpoint, key federation.Key, policy *Policy, capacity int64) {
-	old, limit := e.bounds.Load(), int64(policy.MaxRequests)
-	if limit == 0 && capacity == 0 && policy.Breaker == nil {
+func (g *Gateway) bind(e *endpoint, key federation.Key, policy *Policy, capacity int64, through *passage) {
+	old, b := e.bounds.Load(), &bounds{limit: int64(policy.MaxRequests), capacity: capacity, through: through}
+	if through == nil && policy.Breaker != nil {
+		b.options = *policy.Breaker
+	}
+	if none := b.options == (breaker.Options{}); none && b.limit == 0 && capacity == 0 && through == nil {
 		if old != nil {
 			e.bounds.Store(nil)
 		}
 		return
 	}
-	b := &bounds{limit: limit, capacity: capacity}
-	if policy.Breaker != nil {
-		b.options = *policy.Breaker
-	}
-	if old != nil && old.options == b.options {
-		if old.limit == limit && old.capacity == capacity {
+	if old != nil && old.options == b.options && old.through == through {
+		if old.limit == b.limit && old.capacity == capacity {
 			return
 		}
 		b.breaker = old.breaker
-	} else if policy.Breaker != nil {
+	} else if through == nil && policy.Breaker != nil {
 		b.breaker = g.newBreaker(key, b.options)
 	}
 	l := &g.loads

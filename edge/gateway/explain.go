@@ -62,6 +62,19 @@ type Explanation struct {
 type Choice struct {
 	Instance *federation.Instance
 	Rung     string
+	// Through is the edge that it would be sent through, which picks among the
+	// instances of the subset in its zone; empty: directly.
+	Through string
+}
+
+func choiceOf(c candidate) Choice {
+	choice := Choice{Instance: c.endpoint.Instance, Rung: c.rung.String()}
+	if way := c.endpoint.Runtime.(*endpoint).way(); way != nil {
+		if q := way.next(nil, false); q != nil {
+			choice.Through = q.edge.ID
+		}
+	}
+	return choice
 }
 
 // Step is one zone of one subset.
@@ -74,8 +87,12 @@ type Step struct {
 	Weight, Full int
 	// Registered are Usable, Draining, Unhealthy (by the folded evidence),
 	// Ejected (by requests of this edge just now), BreakerOpen and NotAdmitting
-	// (at a limit, or without a transport).
-	Registered, Usable, Draining, Unhealthy, Ejected, BreakerOpen, NotAdmitting int
+	// (at a limit, or without a transport), and Unreachable: only edges of their
+	// zone lead to them, and none lets requests in.
+	Registered, Usable, Draining, Unhealthy, Ejected, BreakerOpen, NotAdmitting, Unreachable int
+	// Through is the edge that requests would go through; empty: directly, or
+	// not at all.
+	Through string
 	// Lost: its edges are dead and an endpoint failed.
 	Lost bool
 	// Chosen: the request goes here. Why says in words why, or why not.
@@ -150,7 +167,8 @@ func (g *Gateway) explainLadder(c *call, e *Explanation) {
 	chosen, ok := w.next()
 	if ok {
 		c.at = chosen
-		e.Chosen = &Choice{Instance: chosen.endpoint.Instance, Rung: chosen.rung.String()}
+		choice := choiceOf(chosen)
+		e.Chosen = &choice
 	} else {
 		e.Status, e.Detail = refuseUnusable.status, refuseUnusable.detail
 	}
@@ -183,7 +201,7 @@ func (g *Gateway) explainLadder(c *call, e *Explanation) {
 		w.tried = append(w.tried, next.endpoint)
 		w.avoid, w.rnd = chosen.group.Zone, g.opts.Rand()
 		if next, ok = w.next(); ok && len(w.tried) < maxUnwritten {
-			e.Next = append(e.Next, Choice{Instance: next.endpoint.Instance, Rung: next.rung.String()})
+			e.Next = append(e.Next, choiceOf(next))
 		}
 	}
 }
@@ -204,8 +222,13 @@ func stepOf(group *route.Group, rung route.Rung, c *call) Step {
 		switch {
 		case e.Usable():
 			s.Usable++
+			if ok && s.Through == "" {
+				s.Through = choiceOf(candidate{endpoint: e}).Through
+			}
 		case ok && rt.tracker.Ejected():
 			s.Ejected++
+		case ok && rt.way() != nil && !rt.way().open():
+			s.Unreachable++
 		case ok && !rt.works() && !rt.refused.Load():
 			s.BreakerOpen++
 		default:
@@ -228,10 +251,14 @@ func (s *Step) count() string {
 		{s.Ejected, "ejected just now"},
 		{s.BreakerOpen, "breaker open"},
 		{s.NotAdmitting, "not admitting"},
+		{s.Unreachable, "with no living edge of their zone to go through"},
 	} {
 		if part.n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", part.n, part.what))
 		}
+	}
+	if s.Through != "" {
+		parts = append(parts, "through edge "+s.Through)
 	}
 	if s.Lost {
 		parts = append(parts, "zone lost")

@@ -76,7 +76,7 @@ func (g *Gateway) forward(c *call) *refusal {
 func (g *Gateway) pick(c *call, fallback bool) (candidate, bool) {
 	w := walk{
 		plan: c.plan, decision: c.decision, rnd: g.opts.Rand(), hash: c.hash, hashed: c.hashed, avoid: c.avoid,
-		panicking: fallback && g.panicking.Load(), tried: c.tried,
+		panicking: fallback && g.panicking.Load(), tried: c.tried, shut: c.shut,
 	}
 	if !fallback {
 		w.decision.Fallback = nil
@@ -134,6 +134,7 @@ func (c *call) drop() {
 		_ = x.Response.Tunnel.Close() // nor is that of a request that was moved
 	}
 	x.Response.Reset()
+	c.reported = false
 	if c.holds != nil {
 		c.leave()
 	}
@@ -142,6 +143,9 @@ func (c *call) drop() {
 // attempt sends the request to one endpoint. Without a failure the response's
 // head is there, and the endpoint still counts the request.
 func (g *Gateway) attempt(c *call, to candidate) *exchange.Error {
+	if to.pass.peer != nil {
+		return g.through(c, to)
+	}
 	x, e := c.x, to.endpoint.Runtime.(*endpoint)
 	c.at, c.holds, c.failure = to, e, nil
 	c.rewriteHost(to.endpoint.Address)
@@ -305,6 +309,9 @@ func (g *Gateway) repeatable(c *call, failure *exchange.Error) repeat {
 	switch {
 	case failure == errMove:
 		return repeatMoved
+	case errors.Is(failure.Err, errNotProcessed) && !failure.Wrote:
+		// Each group is asked once, so that they come to an end.
+		return repeatUnwritten
 	case !failure.Wrote:
 		if c.unwritten++; c.unwritten < maxUnwritten {
 			return repeatUnwritten

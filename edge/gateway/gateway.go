@@ -40,6 +40,14 @@ type Options struct {
 	// NewTransport makes the transport of an endpoint, when the first request
 	// is sent there. Required.
 	NewTransport func(*federation.Instance) (Upstream, error)
+	// Through reports whether the endpoints of another zone are reached through
+	// an edge of it (see SetPeer); nil: none are.
+	Through func(zone string) bool
+	// NewPeer makes the transport to another edge's listener for edges. It holds
+	// bodies back until that edge wants them. Required with Through.
+	NewPeer func(*federation.Edge) (Upstream, error)
+	// Peers: other edges send requests here; see PeerHandler.
+	Peers bool
 	// Monitor takes what requests experience. Required.
 	Monitor *health.Monitor
 	// TrustedProxies are the peers whose forwarding fields and request ids are
@@ -89,6 +97,8 @@ func (o *Options) validate() error {
 		return fmt.Errorf("gateway: edge id %s is not a name", federation.Quote(o.Edge))
 	case o.NewTransport == nil:
 		return errors.New("gateway: no way to make transports")
+	case o.Through != nil && (o.NewPeer == nil || o.Edge == ""):
+		return errors.New("gateway: zones that are reached through other edges, but no way to make transports to those, or no id")
 	case o.Monitor == nil:
 		return errors.New("gateway: no health monitor")
 	case o.PanicThreshold < 0 || o.PanicThreshold > 100:
@@ -127,6 +137,9 @@ type Gateway struct {
 
 	zonesMu sync.Mutex
 	zones   map[string]*zone // zonesMu
+
+	peersMu sync.Mutex                       // orders the changes of peers
+	peers   atomic.Pointer[map[string]*peer] // by edge id, immutable; nil: none
 
 	upstreamsMu sync.Mutex
 	opened      map[*endpoint]federation.Key // upstreamsMu; those with a transport
@@ -173,7 +186,7 @@ func (g *Gateway) Close() error {
 	opened := g.opened
 	g.opened, g.closing = make(map[*endpoint]federation.Key), make(map[*endpoint]struct{})
 	g.upstreamsMu.Unlock()
-	var errs []error
+	errs := g.closePeers()
 	for e := range opened {
 		errs = append(errs, e.shut())
 	}

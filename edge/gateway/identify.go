@@ -64,7 +64,7 @@ func (g *Gateway) identify(c *call) {
 			bit = metPort
 		case exchange.FieldForwarded:
 			bit = metForwarded
-		case exchange.FieldLookalike:
+		case exchange.FieldLookalike, exchange.FieldXGrayHop:
 			bit = metLookalike
 		case exchange.FieldXReleaseTag:
 			if c.tags++; c.tags == 1 {
@@ -88,6 +88,7 @@ func (g *Gateway) identify(c *call) {
 	}
 	if met&metLookalike != 0 {
 		header.Del(exchange.FieldLookalike)
+		header.Del(exchange.FieldXGrayHop) // clients have no say in it
 		met &^= metLookalike
 	}
 	if met == 0 {

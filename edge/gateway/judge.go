@@ -7,11 +7,13 @@ import (
 	"github.com/grayfed/grayfed/federation"
 )
 
-// pass is the permission of an endpoint's breaker for one attempt; its zero
-// value is that of an endpoint without one.
+// pass is the permission of an endpoint's breaker for one attempt, or the edge
+// that leads to the endpoint; its zero value is that of an endpoint without
+// either.
 type pass struct {
 	breaker *breaker.Breaker
 	ticket  breaker.Ticket
+	peer    *peer
 }
 
 // judge tells the breaker, once for each attempt, how the endpoint did. What

@@ -16,6 +16,8 @@ type metrics struct {
 	panics    prometheus.Counter
 	breakers  *prometheus.CounterVec // service, to
 	queued    *prometheus.CounterVec // service, outcome
+	hops      *prometheus.CounterVec // edge, outcome
+	received  *prometheus.CounterVec // edge, outcome
 }
 
 func newMetrics(reg prometheus.Registerer) (*metrics, error) {
@@ -42,7 +44,15 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 	m.queued = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "grayfed_requests_queued_total", Help: "Requests that had to wait for a place, by service and outcome: served, full or timeout.",
 	}, []string{"service", "outcome"})
-	all := []prometheus.Collector{m.noBudget, m.demotions, m.moves, m.drained, m.panics, m.breakers, m.queued}
+	m.hops = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "grayfed_peer_attempts_total",
+		Help: "Attempts sent through other edges, by edge and outcome: served, not-processed, failed, unreachable, broken-off or moved.",
+	}, []string{"edge", "outcome"})
+	m.received = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "grayfed_peer_requests_total",
+		Help: "Requests received from other edges, by edge (unknown for one that this edge does not know) and outcome: served, not-processed or failed.",
+	}, []string{"edge", "outcome"})
+	all := []prometheus.Collector{m.noBudget, m.demotions, m.moves, m.drained, m.panics, m.breakers, m.queued, m.hops, m.received}
 	for kind := repeatUnwritten; kind < repeatCount; kind++ {
 		m.repeats[kind] = prometheus.NewCounter(prometheus.CounterOpts{
 			Name:        "grayfed_attempts_repeated_total",
@@ -64,6 +74,15 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 func (m *metrics) demoted(moved int) {
 	m.demotions.Inc()
 	m.moves.Add(float64(moved))
+}
+
+// sent counts an attempt through another edge.
+func (m *metrics) sent(q *peer, outcome string) { m.hops.WithLabelValues(q.edge.ID, outcome).Inc() }
+
+// forgetPeer drops the series of an edge.
+func (m *metrics) forgetPeer(id string) {
+	m.hops.DeletePartialMatch(prometheus.Labels{"edge": id})
+	m.received.DeletePartialMatch(prometheus.Labels{"edge": id})
 }
 
 // forget drops the series of a service.

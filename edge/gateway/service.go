@@ -129,20 +129,20 @@ func (g *Gateway) adopt(sp *servicePlan, e *federation.Endpoint, policy *Policy)
 	if !ok {
 		return
 	}
-	capacity := int64(0)
-	if e.Capacity > 0 {
-		sp.metered = append(sp.metered, meter{e.Key, rt})
-		if e.Zone != g.opts.Topology.Zone {
-			capacity = int64(e.Capacity)
-		}
-	}
-	g.bind(rt, e.Key, policy, capacity)
-	g.setDraining(rt, e.Draining)
 	z := rt.zone.Load()
 	if z.name != e.Zone {
 		z = g.zone(e.Zone)
 		rt.zone.Store(z)
 	}
+	capacity := int64(0)
+	if e.Capacity > 0 && z.through == nil {
+		sp.metered = append(sp.metered, meter{e.Key, rt})
+		if e.Zone != g.opts.Topology.Zone {
+			capacity = int64(e.Capacity)
+		}
+	}
+	g.bind(rt, e.Key, policy, capacity, z.through)
+	g.setDraining(rt, e.Draining)
 	if !slices.Contains(sp.zones, z) {
 		sp.zones = append(sp.zones, z)
 	}

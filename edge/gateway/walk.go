@@ -20,6 +20,7 @@ type walk struct {
 	// panicking opens unhealthy endpoints once every rung is empty.
 	panicking bool
 	tried     []*federation.Endpoint
+	shut      []shutGroup // groups that there is no way into
 	// passed is told of each group that had none; nil: nobody asks.
 	passed func(*route.Group, route.Rung)
 }
@@ -31,6 +32,9 @@ func (w *walk) next() (candidate, bool) {
 		group, rung, ok := ladder.Next()
 		if !ok {
 			break
+		}
+		if w.isShut(group, false) {
+			continue
 		}
 		if e := w.pick(group); e != nil {
 			return candidate{endpoint: e, group: group, rung: rung}, true
@@ -47,6 +51,9 @@ func (w *walk) next() (candidate, bool) {
 		group, rung, ok := ladder.Next()
 		if !ok {
 			return candidate{}, false
+		}
+		if w.isShut(group, true) {
+			continue
 		}
 		if e := w.open(group); e != nil {
 			return candidate{endpoint: e, group: group, rung: rung}, true
@@ -84,6 +91,15 @@ func (w *walk) open(group *route.Group) *federation.Endpoint {
 		}
 	}
 	return nil
+}
+
+func (w *walk) isShut(group *route.Group, panicking bool) bool {
+	for _, s := range w.shut {
+		if s.group == group && s.panicking == panicking {
+			return true
+		}
+	}
+	return false
 }
 
 func (w *walk) wasTried(e *federation.Endpoint) bool {

@@ -19,6 +19,7 @@ type zone struct {
 	dead     atomic.Bool  // all of its edges are
 	demoted  atomic.Bool  // written under Gateway.mu
 	failedAt atomic.Int64 // Unix nanoseconds
+	through  *passage     // nil: its endpoints are reached directly
 }
 
 // zone returns the one of that name, made at first.
@@ -28,6 +29,9 @@ func (g *Gateway) zone(name string) *zone {
 	z := g.zones[name]
 	if z == nil {
 		z = &zone{name: name}
+		if g.opts.Through != nil && name != g.opts.Topology.Zone && g.opts.Through(name) {
+			z.through = &passage{zone: z}
+		}
 		g.zones[name] = z
 	}
 	return z

@@ -83,6 +83,7 @@ func full() observe.Record {
 		Rung: "canary-elsewhere", Reason: "in-release", Upstream: "u-7", UpstreamAddr: "10.0.0.7:8080",
 		Status: 502, RequestBytes: 12, ResponseBytes: 345, Duration: 2500 * time.Microsecond, UpstreamDuration: 1750 * time.Nanosecond,
 		Retries: 1, Error: "receive: reset", Phase: "receive", Fault: "upstream", UserAgent: "curl/8", TraceID: "4bf92f35", GRPCStatus: "14",
+		Through: "az2-edge", From: "az3-edge",
 	}
 }
 
@@ -101,7 +102,7 @@ func TestLineHasWhatTheRecordHas(t *testing.T) {
 		`"route":"users","service":"user-service","release":"v2-beta","subset":"v2-beta","zone":"az2",` +
 		`"rung":"canary-elsewhere","reason":"in-release","upstream":"u-7","upstream_address":"10.0.0.7:8080","retries":1,` +
 		`"duration_ms":2.5,"upstream_duration_ms":0.001,"request_bytes":12,"response_bytes":345,"user_agent":"curl/8",` +
-		`"grpc_status":"14","trace_id":"4bf92f35","error":"receive: reset","phase":"receive","fault":"upstream"}`,
+		`"through_edge":"az2-edge","from_edge":"az3-edge","grpc_status":"14","trace_id":"4bf92f35","error":"receive: reset","phase":"receive","fault":"upstream"}`,
 		`{"time":"2026-03-01T11:00:00.0000015Z","level":"INFO","msg":"request",` +
 			`"id":"","client":"2001:db8::7","remote":"[2001:db8::7]:4711",` +
 			`"method":"","scheme":"","host":"","path":"","proto":"","status":0,` +

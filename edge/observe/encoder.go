@@ -48,6 +48,8 @@ func (e *encoder) encode(out []byte, r *Record) []byte {
 	if e.query {
 		l = l.optional("query", r.Query)
 	}
+	l = l.optional("through_edge", r.Through)
+	l = l.optional("from_edge", r.From)
 	l = l.optional("grpc_status", r.GRPCStatus)
 	l = l.optional("trace_id", r.TraceID)
 	l = l.optional("error", r.Error)

@@ -23,6 +23,9 @@ type Record struct {
 	// Upstream is the id of the instance that was tried last, UpstreamAddr its
 	// host:port; empty when none was.
 	Upstream, UpstreamAddr string
+	// Through is the edge that the last attempt was sent through, From the one
+	// that sent the request here; empty for none.
+	Through, From string
 
 	Status int // sent to the client; 0: none
 	// GRPCStatus is the number that ended a gRPC call; empty: it was none, or
@@ -46,10 +49,11 @@ type Record struct {
 
 // texts are all strings of the record, in one place, so that none is left
 // uncopied.
-func (r *Record) texts() [23]*string {
+func (r *Record) texts() [25]*string {
 	return [...]*string{
 		&r.ID, &r.ClientIP, &r.Method, &r.Scheme, &r.Host, &r.Path, &r.Query, &r.Proto,
 		&r.Route, &r.Service, &r.Release, &r.Subset, &r.Zone, &r.Rung, &r.Reason,
 		&r.Upstream, &r.UpstreamAddr, &r.Error, &r.Phase, &r.Fault, &r.UserAgent, &r.TraceID, &r.GRPCStatus,
+		&r.Through, &r.From,
 	}
 }

@@ -33,7 +33,7 @@ func bySlog(handler slog.Handler, r *Record) error {
 		slog.String("user_agent", r.UserAgent),
 	)
 	for _, o := range []struct{ key, value string }{
-		{"query", r.Query}, {"grpc_status", r.GRPCStatus}, {"trace_id", r.TraceID}, {"error", r.Error}, {"phase", r.Phase}, {"fault", r.Fault},
+		{"query", r.Query}, {"through_edge", r.Through}, {"from_edge", r.From}, {"grpc_status", r.GRPCStatus}, {"trace_id", r.TraceID}, {"error", r.Error}, {"phase", r.Phase}, {"fault", r.Fault},
 	} {
 		if o.value != "" {
 			l.AddAttrs(slog.String(o.key, o.value))
@@ -54,7 +54,7 @@ func FuzzEncode(f *testing.F) {
 			Route: b, Service: a, Release: b, Subset: a, Zone: b, Rung: a, Reason: b, Upstream: a, UpstreamAddr: b,
 			Status: number, Retries: -number, RequestBytes: took, ResponseBytes: upstream,
 			Duration: time.Duration(took), UpstreamDuration: time.Duration(upstream),
-			Error: a, Phase: b, Fault: a, UserAgent: b, TraceID: a, GRPCStatus: b,
+			Error: a, Phase: b, Fault: a, UserAgent: b, TraceID: a, GRPCStatus: b, Through: a, From: b,
 		}
 		if from, ok := netip.AddrFromSlice(addr); ok {
 			r.Remote = netip.AddrPortFrom(from, uint16(number))

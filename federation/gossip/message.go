@@ -118,6 +118,7 @@ const (
 	tagMetaRegion     = 6
 	tagMetaData       = 7
 	tagMetaAdmin      = 8
+	tagMetaPeer       = 9
 	tagMetaEntry      = 10
 
 	tagEntryRole    = 1 // 1 primary, 2 standby
@@ -463,7 +464,8 @@ func encodeMeta(name string, e *federation.Edge) []byte {
 	b = appendText(b, tagMetaRegion, e.Region)
 	b = appendText(b, tagMetaData, e.Data)
 	b = appendEntry(b, &e.Entry)
-	return appendText(b, tagMetaAdmin, e.Admin)
+	b = appendText(b, tagMetaAdmin, e.Admin)
+	return appendText(b, tagMetaPeer, e.Peer)
 }
 
 // decodeMeta returns the edge that a node says it is, and its federation. The
@@ -487,6 +489,8 @@ func decodeMeta(data []byte) (e federation.Edge, name string, err error) {
 			e.Data, err = f.text(512)
 		case tagMetaAdmin:
 			e.Admin, err = f.text(512)
+		case tagMetaPeer:
+			e.Peer, err = f.text(512)
 		case tagMetaEntry:
 			e.Entry, err = decodeEntry(f.value)
 		default:

@@ -75,7 +75,7 @@ func TestMessagesComeBackAsTheyWere(t *testing.T) {
 		t.Errorf("heartbeat %v, %v", key, err)
 	}
 	edge := federation.Edge{
-		ID: "e1", Incarnation: 7, Data: "10.0.0.1:8081", Admin: "https://10.0.0.1:9081",
+		ID: "e1", Incarnation: 7, Data: "10.0.0.1:8081", Admin: "https://10.0.0.1:9081", Peer: "10.0.0.1:7443",
 		Locality: federation.Locality{Cluster: "c", Zone: "az1", Region: "east"},
 		Entry: federation.Entry{Role: "standby", Port: 443, Weight: 50, TLS: true, Addresses: federation.AddressesOf(
 			[]netip.Addr{netip.MustParseAddr("203.0.113.5"), netip.MustParseAddr("2001:db8::5")})},

@@ -174,7 +174,7 @@ func (g *Gossip) greet(p *peer, c change) {
 		p.edge = c.edge
 	}
 	// The same life, after a partition, keeps what it said last.
-	p.edge.Locality, p.edge.Data, p.edge.Admin = c.edge.Locality, c.edge.Data, c.edge.Admin
+	p.edge.Locality, p.edge.Data, p.edge.Admin, p.edge.Peer = c.edge.Locality, c.edge.Data, c.edge.Admin, c.edge.Peer
 	p.edge.Gossip = c.addr.String()
 	p.edge.Status = federation.EdgeAlive
 	p.addr = c.addr
