@@ -10,6 +10,7 @@ LDFLAGS    := -s -w -X main.version=$(VERSION)
 PACKAGES   := ./...
 FUZZTIME   ?= 5s
 DEMO_FLAGS ?=
+LAB_FLAGS  ?=
 BENCH      ?= .
 PEERBENCH_FLAGS ?=
 
@@ -29,13 +30,21 @@ demo: build ## Run three zones on this machine (DEMO_FLAGS='--for 30s' ends by i
 consul: ## Fetch the Consul agent that the tests and the lab run, unless there is one
 	deploy/consul/fetch.sh
 
+.PHONY: lab
+lab: build consul nets ## Run three zones in network namespaces, with Consul, as root (LAB_FLAGS='--for 30s')
+	$(BIN) dev --namespaces $(LAB_FLAGS)
+
+.PHONY: nets
+nets: # what namespaces and links between them are made with
+	@command -v ip >/dev/null && command -v nft >/dev/null || { apt-get update -qq && apt-get install -y -qq iproute2 nftables; }
+
 .PHONY: test
-test: consul ## Run every test
+test: consul nets ## Run every test
 	go vet $(PACKAGES)
 	go test -timeout 10m $(PACKAGES)
 
 .PHONY: race
-race: consul ## Run every test under the race detector (needs a C compiler)
+race: consul nets ## Run every test under the race detector (needs a C compiler)
 	@command -v $${CC:-gcc} >/dev/null || { apt-get update -qq && apt-get install -y -qq gcc libc6-dev; }
 	CGO_ENABLED=1 go test -race -short -timeout 20m $(PACKAGES)
 

@@ -73,7 +73,7 @@ log:
   access: {{.AccessLog}}
 `))
 
-var documents = template.Must(template.New("documents.yaml").Parse(`# Written by the grayfed lab: one service, two releases, one route.
+var documents = template.Must(template.New("documents.yaml").Parse(`# Written by the grayfed lab: one service, its canaries, one route.
 apiVersion: grayfed/v1
 kind: Service
 metadata: { name: user-service }
@@ -87,6 +87,7 @@ spec:
   services:
     user-service: { version: v2-beta }
   fallback: permissive
+{{- if .Strict}}
 ---
 apiVersion: grayfed/v1
 kind: Release
@@ -95,6 +96,7 @@ spec:
   services:
     user-service: { version: v2-beta }
   fallback: strict
+{{- end}}
 ---
 apiVersion: grayfed/v1
 kind: Route
@@ -117,7 +119,7 @@ type secured struct {
 // Documents is the path of the file with a zone's documents. On loopback all
 // zones read the same one.
 func (l *Lab) Documents(zone string) string {
-	if l.network == nil {
+	if !l.opts.Namespaces {
 		return filepath.Join(l.dir, "documents.yaml")
 	}
 	return filepath.Join(l.dir, zone, "documents.yaml")
@@ -127,13 +129,13 @@ func (l *Lab) edgeFile(z Zone) string { return filepath.Join(l.dir, z.Name, "edg
 
 // writeConfig writes each zone's edge.yaml and documents.
 func (l *Lab) writeConfig() error {
-	if l.network != nil {
+	if l.opts.Namespaces {
 		if err := l.writeSecrets(); err != nil {
 			return err
 		}
 	}
 	var text bytes.Buffer
-	if err := documents.Execute(&text, l.opts.Namespaces); err != nil {
+	if err := documents.Execute(&text, map[string]bool{"Strict": !l.opts.OneRelease}); err != nil {
 		return fmt.Errorf("write documents: %w", err)
 	}
 	for n, z := range l.opts.Zones {
@@ -149,7 +151,7 @@ func (l *Lab) writeConfig() error {
 			"Data": l.at(z.Name, z.Data), "Admin": l.at(z.Name, z.Admin), "Gossip": l.at(z.Name, z.Gossip),
 			"Etcd": l.etcdClients(n), "Peers": l.gossipPeers(z),
 		}
-		if l.network != nil {
+		if l.opts.Namespaces {
 			s, err := l.secure(z)
 			if err != nil {
 				return err
@@ -180,7 +182,7 @@ func (l *Lab) gossipPeers(z Zone) []string {
 // etcdClients are the addresses of all etcd members, that of zone number first
 // ahead.
 func (l *Lab) etcdClients(first int) []string {
-	if l.network == nil {
+	if !l.opts.Namespaces {
 		return []string{loopback(l.opts.Etcd)}
 	}
 	var addresses []string
@@ -241,10 +243,10 @@ const lifetime = 23 * time.Hour
 // IssueCertificate replaces the certificate of a zone's TLS data listener; the
 // edge takes it within a second or so. Without namespaces there is none.
 func (l *Lab) IssueCertificate(zone string, notBefore, notAfter time.Time) error {
-	if l.network == nil {
+	if !l.opts.Namespaces {
 		return fmt.Errorf("issue a certificate for %s: %w", zone, ErrNoNetwork)
 	}
-	if l.network.number(zone) < 1 {
+	if _, known := l.zone(zone); !known {
 		return fmt.Errorf("issue a certificate: no zone %q", zone)
 	}
 	_, err := l.authority.issue(zone+"-data", notBefore, notAfter, "gateway."+Domain, l.host(zone))

@@ -41,42 +41,35 @@ func findConsul() (string, error) {
 	}
 }
 
-// planConsul has a server in every node, five with two witnesses: three of them
-// decide, so that the quorum outlives both primaries.
-func (l *Lab) planConsul() error {
+// equipConsul writes the settings of one server. There is one in every node,
+// five with two witnesses: three of them decide, so that the quorum outlives
+// both primaries.
+func (l *Lab) equipConsul(p *part) error {
 	var servers []string
 	for _, node := range l.Nodes() {
 		servers = append(servers, l.host(node))
 	}
-	for _, node := range l.Nodes() {
-		folder := filepath.Join(l.dir, node, "consul")
-		if err := os.MkdirAll(folder, 0o755); err != nil {
-			return fmt.Errorf("folder of %s's Consul: %w", node, err)
-		}
-		// As deploy/consul has it, and explains.
-		settings, err := json.MarshalIndent(map[string]any{
-			"server": true, "bootstrap_expect": len(servers), "retry_join": servers, "retry_interval": "1s",
-			"datacenter": "lab", "node_name": node, "data_dir": filepath.Join(folder, "data"),
-			"bind_addr": l.host(node), "client_addr": "127.0.0.1", "ports": map[string]int{"dns": -1, "serf_wan": -1},
-			"performance": map[string]int{"raft_multiplier": 1},
-			"gossip_lan": map[string]any{
-				"probe_interval": "500ms", "probe_timeout": "250ms", "gossip_interval": "100ms", "suspicion_mult": 3,
-			},
-			"disable_update_check": true, "log_level": "err",
-		}, "", "  ")
-		if err != nil {
-			return fmt.Errorf("settings of %s's Consul: %w", node, err)
-		}
-		file := filepath.Join(folder, "agent.json")
-		if err := replace(file, settings); err != nil {
-			return err
-		}
-		l.parts = append(l.parts, &part{
-			kind: consulPart, name: node + "/consul", node: node, address: loopback(consulPort),
-			args: []string{"agent", "-config-file", file},
-		})
+	folder := filepath.Join(l.dir, p.node, "consul")
+	if err := os.MkdirAll(folder, 0o755); err != nil {
+		return fmt.Errorf("folder of %s's Consul: %w", p.node, err)
 	}
-	return nil
+	// As deploy/consul has it, and explains.
+	settings, err := json.MarshalIndent(map[string]any{
+		"server": true, "bootstrap_expect": len(servers), "retry_join": servers, "retry_interval": "1s",
+		"datacenter": "lab", "node_name": p.node, "data_dir": filepath.Join(folder, "data"),
+		"bind_addr": l.host(p.node), "client_addr": "127.0.0.1", "ports": map[string]int{"dns": -1, "serf_wan": -1},
+		"performance": map[string]int{"raft_multiplier": 1},
+		"gossip_lan": map[string]any{
+			"probe_interval": "500ms", "probe_timeout": "250ms", "gossip_interval": "100ms", "suspicion_mult": 3,
+		},
+		"disable_update_check": true, "log_level": "err",
+	}, "", "  ")
+	if err != nil {
+		return fmt.Errorf("settings of %s's Consul: %w", p.node, err)
+	}
+	file := filepath.Join(folder, "agent.json")
+	p.address, p.args = loopback(consulPort), []string{"agent", "-config-file", file}
+	return replace(file, settings)
 }
 
 // consulLeads reports a Consul server that has no leader, or not all others.

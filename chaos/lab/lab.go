@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,7 +22,6 @@ const (
 	// clusters of etcd and Consul have to find together first in namespaces.
 	readyTimeout           = 20 * time.Second
 	readyTimeoutNamespaces = time.Minute
-	pollInterval           = 50 * time.Millisecond
 )
 
 // Zone is one availability zone of the lab. The ports count on loopback only;
@@ -34,6 +32,7 @@ type Zone struct {
 	Data     int      // TCP port of the edge's data listener
 	Admin    int      // TCP port of the edge's HTTP API
 	Gossip   int      // TCP and UDP port of the edge's gossip
+	DNS      int      // TCP and UDP port of the edge's name server
 	Versions []string // of the sample service
 }
 
@@ -58,6 +57,9 @@ type Options struct {
 	// Zones, default [DefaultZones], which need ports on loopback.
 	Zones    []Zone
 	Replicas int // instances of each version in each zone, 1 to 10; default 1
+	// OneRelease leaves StrictTag out. Edges warn of two releases of the same
+	// canaries, which is what a drill wants and a demo does not.
+	OneRelease bool
 	// Namespaces makes each zone a network namespace. It takes root.
 	Namespaces bool
 	Consul     string // the Consul agent, for namespaces; "" looks on PATH and for what `make consul` fetched
@@ -87,15 +89,17 @@ func (o *Options) validate() error {
 		if most := slotNodes - 1 - len(witnesses()); len(o.Zones) > most {
 			return fmt.Errorf("a lab has %d zones, allowed at most %d", len(o.Zones), most)
 		}
+		o.Zones = slices.Clone(o.Zones)
 		for n := range o.Zones {
-			o.Zones[n].Data, o.Zones[n].Admin, o.Zones[n].Gossip = dataPort, adminPort, gossipPort
+			z := &o.Zones[n]
+			z.Data, z.Admin, z.Gossip, z.DNS = dataPort, adminPort, gossipPort, dnsPort
 		}
 	}
 	return nil
 }
 
 // Lab is a set of zones. Its methods are safe for concurrent use from the call
-// of Ready until Run returns.
+// of Ready until Run returns; before, Parts, Nodes, Edge and Client answer too.
 type Lab struct {
 	opts    Options
 	dir     string
@@ -145,52 +149,16 @@ func New(opts Options) (*Lab, error) {
 				return nil, err
 			}
 		}
+		l.parts = l.plan()
 		return l, nil
 	}
+	l.parts = l.plan()
 	for _, p := range l.ports() {
 		if err := probe(p); err != nil {
 			return nil, err
 		}
 	}
 	return l, nil
-}
-
-type port struct {
-	owner, flag string
-	number      int
-	udp         bool
-}
-
-func (l *Lab) ports() []port {
-	ports := []port{
-		{"etcd", "--etcd-port", l.opts.Etcd, false},
-		{"etcd's peer listener", "--etcd-peer-port", l.opts.EtcdPeer, false},
-	}
-	for _, z := range l.opts.Zones {
-		ports = append(ports,
-			port{z.Name + "'s data listener", "--data-ports", z.Data, false},
-			port{z.Name + "'s admin listener", "--admin-ports", z.Admin, false},
-			port{z.Name + "'s gossip", "--gossip-ports", z.Gossip, false},
-			port{z.Name + "'s gossip", "--gossip-ports", z.Gossip, true},
-		)
-	}
-	return ports
-}
-
-// probe reports a port that somebody else listens on.
-func probe(p port) error {
-	address := loopback(p.number)
-	var closer io.Closer
-	var err error
-	if p.udp {
-		closer, err = net.ListenPacket("udp", address)
-	} else {
-		closer, err = net.Listen("tcp", address)
-	}
-	if err != nil {
-		return fmt.Errorf("%s cannot have %s: %w; choose another with %s", p.owner, address, err, p.flag)
-	}
-	return closer.Close()
 }
 
 // Run starts everything, calls Ready, and blocks until ctx ends or a process
@@ -300,104 +268,4 @@ func (l *Lab) openNetwork(ctx context.Context) (stop func() error, err error) {
 	return func() error {
 		return errors.Join(l.network.close(), <-relaying, slot.release())
 	}, nil
-}
-
-// bringUp starts etcd, then the edges, then the instances, and waits for each
-// to answer. A child that ends meanwhile fails it at once.
-func (l *Lab) bringUp(ctx context.Context) (err error) {
-	if err := l.writeConfig(); err != nil {
-		return err
-	}
-	if err := l.plan(); err != nil {
-		return err
-	}
-	for _, stage := range []struct {
-		kinds []string
-		what  string
-		done  func(context.Context) error
-	}{
-		{[]string{etcdPart, consulPart}, "etcd to listen", l.etcdListens},
-		// Instances would wait by themselves, but not in silence.
-		{[]string{edgePart}, "the edges to be ready", l.ready},
-		{[]string{instancePart}, "all edges to serve all versions", l.serving},
-		{nil, "Consul to have a leader", l.consulLeads},
-	} {
-		for _, p := range l.parts {
-			if !slices.Contains(stage.kinds, p.kind) {
-				continue
-			}
-			if _, err := l.start(p); err != nil {
-				return err
-			}
-		}
-		if err := l.await(ctx, stage.what, stage.done); err != nil {
-			return err
-		}
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, p := range l.parts {
-		p.expected = false
-	}
-	return nil
-}
-
-func (l *Lab) etcdListens(ctx context.Context) error {
-	for _, p := range l.parts {
-		if p.kind == etcdPart {
-			if err := l.listens(ctx, p); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// await polls until check passes, a child ends or ctx does.
-func (l *Lab) await(ctx context.Context, what string, check func(context.Context) error) error {
-	ticker := time.NewTicker(pollInterval)
-	defer ticker.Stop()
-	for {
-		err := check(ctx)
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("waited in vain for %s: %w", what, err)
-		case d := <-l.deaths:
-			return fmt.Errorf("%s died while starting: %s; its last lines are above", d.part.name, d.process.describe())
-		case <-ticker.C:
-		}
-	}
-}
-
-// endAll ends the instances first, so that they can drain and deregister, then
-// the edges, then what they lean on. A cluster's members are killed: each would
-// wait for the others to take over.
-func (l *Lab) endAll() {
-	close(l.ended)
-	ctx, cancel := context.WithTimeout(context.Background(), 3*grace)
-	defer cancel()
-	end(ctx, l.processes(instancePart))
-	end(ctx, l.processes(edgePart))
-	if l.network != nil {
-		cancel()
-	}
-	end(ctx, l.processes(etcdPart))
-	end(ctx, l.processes(consulPart))
-	l.watchers.Wait()
-}
-
-// processes are those of the parts of one kind, ended or not.
-func (l *Lab) processes(kind string) []*process {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	var list []*process
-	for _, p := range l.parts {
-		if p.kind == kind && p.process != nil {
-			list = append(list, p.process)
-		}
-	}
-	return list
 }

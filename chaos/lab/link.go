@@ -157,13 +157,13 @@ func (n *network) filter(ctx context.Context) error {
 		// Each packet is judged once: not again when it leaves the relay.
 		match := fmt.Sprintf("  iifname != %q ip saddr %s ip daddr %s ", relayLink, n.address(way.from), n.address(way.to))
 		s := n.links[way]
-		if s.blocked {
+		if s.blocked || s.loss == 100 {
 			rules.WriteString(match + "drop\n")
 		}
 		for _, port := range s.ports {
 			fmt.Fprintf(&rules, "%sth dport %d drop\n", match+"meta l4proto { tcp, udp } ", port)
 		}
-		if s.loss > 0 {
+		if s.loss > 0 && s.loss < 100 {
 			fmt.Fprintf(&rules, "%snumgen random mod 100 < %d drop\n", match, s.loss)
 		}
 	}

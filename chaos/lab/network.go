@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 
@@ -115,21 +116,22 @@ func routeAll() error {
 	return nil
 }
 
-func (n *network) number(node string) int {
-	for number, known := range n.nodes {
-		if known == node {
-			return number
-		}
-	}
-	return -1
+// number is that of a node, and -1 where there is no such node.
+func (n *network) number(node string) int { return slices.Index(n.nodes, node) }
+
+// subnetOf is the third byte of the addresses of node number of a slot.
+func subnetOf(slot, number int) int { return slot*slotNodes + number }
+
+func hostOf(slot, number int) string { return fmt.Sprintf("10.77.%d.2", subnetOf(slot, number)) }
+
+func (n *network) address(node string) string { return hostOf(n.slot.number, n.number(node)) }
+
+func (n *network) gateway(number int) string {
+	return fmt.Sprintf("10.77.%d.1", subnetOf(n.slot.number, number))
 }
 
-func (n *network) subnet(number int) int     { return n.slot.number*slotNodes + number }
-func (n *network) gateway(number int) string { return fmt.Sprintf("10.77.%d.1", n.subnet(number)) }
-func (n *network) address(node string) string {
-	return fmt.Sprintf("10.77.%d.2", n.subnet(n.number(node)))
-}
-func (n *network) all() string                  { return fmt.Sprintf("10.77.%d.0/20", n.subnet(0)) }
+func (n *network) all() string { return fmt.Sprintf("10.77.%d.0/20", subnetOf(n.slot.number, 0)) }
+
 func (n *network) namespace(node string) string { return n.slot.namespace(node) }
 
 // close removes all that newNetwork made. It does not give the slot up.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -26,11 +25,13 @@ const (
 
 // part is one process of the lab: what it is, and the process that it is now.
 type part struct {
-	kind    string
-	name    string // "az1/edge"
-	node    string // where it runs
-	args    []string
-	address string // it listens there once it serves; "" when addressFile tells
+	kind string
+	name string // "az1/edge"
+	node string // where it runs
+	// Of an instance.
+	id, version string
+	args        []string
+	address     string // it listens there once it serves; "" when addressFile tells
 	// addressFile is written by the process once it listens.
 	addressFile string
 
@@ -50,16 +51,17 @@ func (l *Lab) Parts() []string {
 	return names
 }
 
-// Nodes are the lab's zones and, in namespaces, its witnesses.
+// Nodes are the lab's zones and its witnesses; none on loopback, where there is
+// no network between them.
 func (l *Lab) Nodes() []string {
+	if !l.opts.Namespaces {
+		return nil
+	}
 	var nodes []string
 	for _, z := range l.opts.Zones {
 		nodes = append(nodes, z.Name)
 	}
-	if l.opts.Namespaces {
-		nodes = append(nodes, witnesses()...)
-	}
-	return nodes
+	return append(nodes, witnesses()...)
 }
 
 func (l *Lab) part(name string) (*part, error) {
@@ -89,13 +91,14 @@ func (l *Lab) running(p *part) (*process, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if p.process == nil || !p.process.running() {
-		return nil, fmt.Errorf("%s does not run", p.name)
+		return nil, fmt.Errorf("%s does not run: %w", p.name, os.ErrProcessDone)
 	}
 	return p.process, nil
 }
 
-// Signal sends a signal to a part. If it ends of it, the lab goes on. After a
-// signal that no process outlives, Signal waits until it has ended.
+// Signal sends a signal to a part. If it ends of it, the lab goes on; after
+// SIGKILL, Signal waits for that. Signal 0 is sent to nobody and asks whether
+// it runs. The error of a part that has ended is an [os.ErrProcessDone].
 func (l *Lab) Signal(name string, signal syscall.Signal) error {
 	p, err := l.part(name)
 	if err != nil {
@@ -105,12 +108,12 @@ func (l *Lab) Signal(name string, signal syscall.Signal) error {
 	if err != nil {
 		return fmt.Errorf("signal %s: %w", signal, err)
 	}
-	if signal != syscall.SIGSTOP && signal != syscall.SIGCONT {
+	if signal != 0 && signal != syscall.SIGSTOP && signal != syscall.SIGCONT {
 		l.mu.Lock()
 		p.expected = true
 		l.mu.Unlock()
 	}
-	if err := process.command.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	if err := process.command.Process.Signal(signal); err != nil {
 		return fmt.Errorf("signal %s to %s: %w", signal, name, err)
 	}
 	if signal == syscall.SIGKILL {
@@ -247,82 +250,4 @@ func (l *Lab) dial(ctx context.Context, node, address string) (net.Conn, error) 
 		return dialer.DialContext(ctx, "tcp", address)
 	}
 	return l.network.dial(ctx, node, address)
-}
-
-// plan lists the parts in the order in which they start.
-func (l *Lab) plan() error {
-	if l.network == nil {
-		l.parts = append(l.parts, &part{kind: etcdPart, name: "etcd", address: loopback(l.opts.Etcd), args: []string{
-			"dev-etcd", "--data-dir", filepath.Join(l.dir, "etcd"),
-			"--client", loopback(l.opts.Etcd), "--peer", loopback(l.opts.EtcdPeer),
-		}})
-	} else {
-		l.planEtcd()
-		if err := l.planConsul(); err != nil {
-			return err
-		}
-	}
-	for _, z := range l.opts.Zones {
-		l.parts = append(l.parts, &part{
-			kind: edgePart, name: z.Name + "/edge", node: z.Name, address: l.at(z.Name, z.Data),
-			args: []string{"edge", "-c", l.edgeFile(z)},
-		})
-	}
-	for n, z := range l.opts.Zones {
-		for _, version := range z.Versions {
-			for replica := range l.opts.Replicas {
-				l.parts = append(l.parts, l.planInstance(n, version, replica))
-			}
-		}
-	}
-	for _, p := range l.parts {
-		p.binary = l.program(p)
-	}
-	return nil
-}
-
-// planEtcd has one member in each zone.
-func (l *Lab) planEtcd() {
-	var members []string
-	for _, z := range l.opts.Zones {
-		members = append(members, z.Name+"=http://"+l.at(z.Name, etcdPeerPort))
-	}
-	for _, z := range l.opts.Zones {
-		client := l.at(z.Name, etcdPort)
-		l.parts = append(l.parts, &part{kind: etcdPart, name: z.Name + "/etcd", node: z.Name, address: client, args: []string{
-			"dev-etcd", "--name", z.Name, "--data-dir", filepath.Join(l.dir, z.Name, "etcd"),
-			"--client", client, "--peer", l.at(z.Name, etcdPeerPort), "--cluster", strings.Join(members, ","),
-		}})
-	}
-}
-
-// planInstance is one instance of the sample service. It registers with its own
-// zone's edge and moves on from there.
-func (l *Lab) planInstance(zone int, version string, replica int) *part {
-	z := l.opts.Zones[zone]
-	id, name := z.Name+"-"+version, z.Name+"/"+sampleService+" "+version
-	if replica > 0 {
-		id, name = fmt.Sprintf("%s-%d", id, replica+1), fmt.Sprintf("%s %d", name, replica+1)
-	}
-	edges := make([]string, 0, len(l.opts.Zones))
-	for n := range l.opts.Zones {
-		edges = append(edges, l.Edge(l.opts.Zones[(zone+n)%len(l.opts.Zones)].Name).Admin)
-	}
-	p := &part{kind: instancePart, name: name, node: z.Name, addressFile: filepath.Join(l.dir, z.Name, id+".address")}
-	p.args = []string{
-		"dev-instance", "--service", sampleService, "--zone", z.Name, "--region", z.Region, "--version", version,
-		"--id", id, "--listen", l.at(z.Name, 0), "--address-file", p.addressFile, "--edges", strings.Join(edges, ","),
-	}
-	if l.network != nil {
-		p.args = append(p.args, "--token-file", l.secretFile("token"), "--ca-file", l.secretFile("ca.crt"))
-	}
-	return p
-}
-
-// program is what runs a part unless SetBinary says otherwise.
-func (l *Lab) program(p *part) string {
-	if p.kind == consulPart {
-		return l.opts.Consul
-	}
-	return l.opts.Binary
 }

@@ -44,7 +44,7 @@ and watch the others take over. Ctrl-C ends everything.`,
 				return fmt.Errorf("find this program's own file: %w", err)
 			}
 			opts.Binary, opts.Output = binary, cmd.OutOrStdout()
-			opts.Zones = lab.DefaultZones()
+			opts.Zones, opts.OneRelease = lab.DefaultZones(), true
 			for n := range opts.Zones {
 				opts.Zones[n].Data, opts.Zones[n].Admin, opts.Zones[n].Gossip = data[n], admin[n], gossip[n]
 			}

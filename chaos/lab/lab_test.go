@@ -1,0 +1,472 @@
+package lab
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/grayfed/grayfed/edge/api"
+)
+
+// program builds what the lab's parts run.
+func program(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "grayfed")
+	command := exec.Command("go", "build", "-o", path, "github.com/grayfed/grayfed/cmd/grayfed")
+	if said, err := command.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, said)
+	}
+	return path
+}
+
+// log keeps what the parts say.
+type log struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *log) Write(data []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(data)
+}
+
+func (l *log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// started is a lab that serves, until the test ends or stop is called.
+type started struct {
+	*Lab
+	t    *testing.T
+	log  *log
+	stop func() error
+}
+
+func start(t *testing.T, opts Options) *started {
+	t.Helper()
+	s := &started{t: t, log: new(log)}
+	ready := make(chan struct{})
+	opts.Output, opts.Ready = s.log, func(*Lab) { close(ready) }
+	var err error
+	if s.Lab, err = New(opts); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	s.stop = sync.OnceValue(func() error {
+		cancel()
+		return <-ended
+	})
+	t.Cleanup(func() {
+		if err := s.stop(); err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			t.Logf("the lab said:\n%s", s.log)
+		}
+	})
+	select {
+	case <-ready:
+	case err := <-ended:
+		ended <- err
+		t.Fatalf("ended before it was ready: %v", err)
+	}
+	return s
+}
+
+// asks sends a request through a zone's edge, as a client does.
+func (s *started) asks(zone, tag string, timeout time.Duration) error {
+	client := &http.Client{Timeout: timeout, Transport: &http.Transport{DisableKeepAlives: true}}
+	return ask(s.t.Context(), client, s.Edge(zone).Data, tag)
+}
+
+func (s *started) serves(zone string) {
+	s.t.Helper()
+	eventually(s.t, zone+" serves", func() error { return s.asks(zone, "", callTimeout) })
+}
+
+func TestLab(t *testing.T) {
+	binary := program(t)
+	t.Run("a crash leaves nothing for long", func(t *testing.T) { testCrash(t, binary) })
+	s := start(t, Options{Binary: binary, Namespaces: true})
+	for _, c := range []struct {
+		name string
+		test func(*testing.T, *started)
+	}{
+		{"what it is", testParts},
+		{"partition", testPartition},
+		{"kill and start", testKillAndStart},
+		{"freeze", testFreeze},
+		{"etcd's leader", testEtcdLeader},
+		{"consul", testConsul},
+		{"behaviour", testBehave},
+		{"certificate", testCertificate},
+		{"another program", testBinary},
+		{"administration", testAdministration},
+		{"what is not there", testUnknown},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s.t = t
+			c.test(t, s)
+		})
+		if t.Failed() {
+			return
+		}
+	}
+	s.t = t
+	// A frozen process hears SIGTERM as well.
+	done(t, s.Signal("az2/edge", syscall.SIGSTOP))
+	pids := pids(t, s.dir)
+	if len(pids) != len(s.Parts()) {
+		t.Errorf("%d processes for %d parts", len(pids), len(s.Parts()))
+	}
+	slot := s.network.slot
+	if err := s.stop(); err != nil {
+		t.Error(err)
+	}
+	for _, pid := range pids {
+		if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
+			t.Errorf("process %d is left: %v", pid, err)
+		}
+	}
+	for _, path := range []string{filepath.Join(namespaceFolder, slot.namespace("az1")), "/sys/class/net/" + slot.link(), s.dir} {
+		if _, err := os.Stat(path); err == nil {
+			t.Errorf("%s is left", path)
+		}
+	}
+	if err := s.Start(t.Context(), "az1/edge"); err == nil {
+		t.Error("a part starts in a lab that has ended")
+	}
+}
+
+// pids are the processes whose command line names a folder.
+func pids(t *testing.T, folder string) []int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc")
+	done(t, err)
+	var found []int
+	for _, entry := range entries {
+		pid, err := strconv.Atoi(entry.Name())
+		if err != nil {
+			continue
+		}
+		line, err := os.ReadFile(filepath.Join("/proc", entry.Name(), "cmdline"))
+		if err == nil && bytes.Contains(line, []byte(folder+"/")) {
+			found = append(found, pid)
+		}
+	}
+	return found
+}
+
+// testCrash kills a whole lab's owner: its processes end with it, and the next
+// lab removes its network.
+func testCrash(t *testing.T, binary string) {
+	folder := t.TempDir()
+	command := exec.Command(binary, "dev", "--namespaces", "--data-dir", folder)
+	out, err := command.StdoutPipe()
+	done(t, err)
+	done(t, command.Start())
+	ready := false
+	var said bytes.Buffer
+	for lines := bufio.NewScanner(out); !ready && lines.Scan(); {
+		said.WriteString(lines.Text() + "\n")
+		ready = lines.Text() == "ready"
+	}
+	parts := pids(t, folder)
+	number := slotOf(t, command.Process.Pid)
+	if err := command.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = command.Wait() // it was killed
+	if !ready || len(parts) < 15 {
+		t.Fatalf("ready: %v, with %d processes; it said\n%s", ready, len(parts), &said)
+	}
+	eventually(t, "its processes end", func() error {
+		if left := pids(t, folder); len(left) > 0 {
+			return fmt.Errorf("%v of %v", left, parts)
+		}
+		return nil
+	})
+	next, _, err := takeSlot(t.Context())
+	done(t, err)
+	dead := &slot{number: number}
+	gone(t, filepath.Join(namespaceFolder, dead.namespace(router)), filepath.Join(namespaceFolder, dead.namespace("az1")),
+		"/sys/class/net/"+dead.link())
+	done(t, next.release())
+}
+
+// slotOf is the slot that a process has.
+func slotOf(t *testing.T, pid int) int {
+	t.Helper()
+	for n := range slots {
+		owner, err := os.ReadFile(filepath.Join(slotFolder, strconv.Itoa(n)))
+		if err == nil && string(owner) == strconv.Itoa(pid) {
+			return n
+		}
+	}
+	t.Fatalf("process %d has no slot", pid)
+	return 0
+}
+
+func testParts(t *testing.T, s *started) {
+	want := []string{
+		"az1/etcd", "az2/etcd", "az3/etcd", "az1/consul", "az2/consul", "az3/consul", "w1/consul", "w2/consul",
+		"az1/edge", "az2/edge", "az3/edge", "az1/user-service v1", "az1/user-service v2-beta",
+		"az2/user-service v1", "az2/user-service v2-beta", "az3/user-service v1",
+	}
+	if got := s.Parts(); strings.Join(got, ",") != strings.Join(want, ",") {
+		t.Errorf("parts are %q", got)
+	}
+	if got := strings.Join(s.Nodes(), ","); got != "az1,az2,az3,w1,w2" {
+		t.Errorf("nodes are %q", got)
+	}
+	for _, part := range want {
+		pid, err := s.Pid(part)
+		if err != nil || syscall.Kill(pid, 0) != nil {
+			t.Errorf("%s has process %d, %v", part, pid, err)
+		}
+	}
+}
+
+// testPartition: a client that cannot reach one zone reaches the others, and
+// the zones reach each other.
+func testPartition(t *testing.T, s *started) {
+	done(t, s.Block("client", "az1", true))
+	if err := s.asks("az1", "", patience); !os.IsTimeout(err) {
+		t.Errorf("az1 behind a partition: %v", err)
+	}
+	done(t, s.asks("az2", SampleTag, callTimeout))
+	done(t, s.Block("client", "az1", false))
+	s.serves("az1")
+	done(t, s.Block("az1", "client", true)) // its answers
+	if err := s.asks("az1", "", patience); !os.IsTimeout(err) {
+		t.Errorf("az1 behind a partition of its answers: %v", err)
+	}
+	done(t, s.Block("az1", "client", false))
+	s.serves("az1")
+}
+
+func testKillAndStart(t *testing.T, s *started) {
+	const part = "az1/edge"
+	before, err := s.Pid(part)
+	done(t, err)
+	if err := s.Start(t.Context(), part); err == nil || !strings.Contains(err.Error(), "it runs") {
+		t.Errorf("start of what runs: %v", err)
+	}
+	done(t, s.Signal(part, 0))
+	done(t, s.Signal(part, syscall.SIGKILL))
+	if err := s.asks("az1", "", callTimeout); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("a request to an edge that was killed: %v", err)
+	}
+	for name, err := range map[string]error{
+		"pid":      func() error { _, err := s.Pid(part); return err }(),
+		"signal 0": s.Signal(part, 0), "signal": s.Signal(part, syscall.SIGTERM),
+	} {
+		if !errors.Is(err, os.ErrProcessDone) {
+			t.Errorf("%s of a part that has ended: %v", name, err)
+		}
+	}
+	done(t, s.Start(t.Context(), part))
+	if after, err := s.Pid(part); err != nil || after == before {
+		t.Errorf("process %d is %d after a restart, %v", before, after, err)
+	}
+	s.serves("az1")
+
+	// What is told to end ends, and the lab goes on.
+	const instance = "az3/user-service v1"
+	done(t, s.Signal(instance, syscall.SIGTERM))
+	eventually(t, "the instance ends", func() error {
+		if _, err := s.Pid(instance); !errors.Is(err, os.ErrProcessDone) {
+			return fmt.Errorf("it runs: %w", err)
+		}
+		return nil
+	})
+	done(t, s.Start(t.Context(), instance))
+	eventually(t, "all is as it was", func() error { return s.serving(t.Context()) })
+}
+
+func testFreeze(t *testing.T, s *started) {
+	done(t, s.Signal("az2/edge", syscall.SIGSTOP))
+	if err := s.asks("az2", "", patience); !os.IsTimeout(err) {
+		t.Errorf("a request to a frozen edge: %v", err)
+	}
+	done(t, s.Signal("az2/edge", syscall.SIGCONT))
+	s.serves("az2")
+}
+
+func testEtcdLeader(t *testing.T, s *started) {
+	first, err := s.EtcdLeader(t.Context())
+	done(t, err)
+	done(t, s.Signal(first, syscall.SIGKILL))
+	eventually(t, "another leads", func() error {
+		next, err := s.EtcdLeader(t.Context())
+		if err == nil && next == first {
+			err = fmt.Errorf("%s leads", next)
+		}
+		return err
+	})
+	done(t, s.Start(t.Context(), first))
+}
+
+func testConsul(t *testing.T, s *started) {
+	done(t, s.Signal("w1/consul", syscall.SIGKILL))
+	if err := s.consulLeads(t.Context()); err == nil {
+		t.Error("Consul is whole without one of its servers")
+	}
+	done(t, s.Start(t.Context(), "w1/consul"))
+	eventually(t, "it is whole again", func() error { return s.consulLeads(t.Context()) })
+}
+
+func testBehave(t *testing.T, s *started) {
+	const part = "az1/user-service v1"
+	p, err := s.part(part)
+	done(t, err)
+	address, err := s.addressOf(p)
+	done(t, err)
+	get := func() error {
+		return s.inside(t.Context(), "az1", http.MethodGet, address, "/api/v1/users/1", nil, nil)
+	}
+	done(t, get())
+	done(t, s.Behave(t.Context(), part, 100, 0))
+	if err := get(); err == nil || !strings.Contains(err.Error(), "503") {
+		t.Errorf("an instance that was told to fail: %v", err)
+	}
+	done(t, s.Behave(t.Context(), part, 0, 0))
+	done(t, get())
+	if err := s.Behave(t.Context(), part, 101, 0); err == nil {
+		t.Error("101% of errors are accepted")
+	}
+	if err := s.Behave(t.Context(), "az1/edge", 0, 0); err == nil {
+		t.Error("an edge is told how to behave")
+	}
+}
+
+func testCertificate(t *testing.T, s *started) {
+	handshake := func() error {
+		dialer := &tls.Dialer{Config: &tls.Config{RootCAs: s.CA(), ServerName: "gateway." + Domain}}
+		conn, err := dialer.DialContext(t.Context(), "tcp", strings.TrimPrefix(s.Edge("az1").DataTLS, "https://"))
+		if err != nil {
+			return err
+		}
+		return conn.Close()
+	}
+	done(t, handshake())
+	now := time.Now()
+	done(t, s.IssueCertificate("az1", now.Add(-2*time.Hour), now.Add(-time.Hour)))
+	eventually(t, "clients see that the certificate has expired", func() error {
+		err := handshake()
+		if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
+			return nil
+		}
+		return fmt.Errorf("handshake: %w", err)
+	})
+	done(t, s.IssueCertificate("az1", now.Add(-time.Hour), now.Add(time.Hour)))
+	eventually(t, "clients see the new certificate", handshake)
+}
+
+func testBinary(t *testing.T, s *started) {
+	const part = "az3/user-service v1"
+	path := filepath.Join(t.TempDir(), "old")
+	done(t, os.WriteFile(path, []byte("#!/bin/sh\nexit 3\n"), 0o755))
+	done(t, s.SetBinary(part, path))
+	done(t, s.Signal(part, syscall.SIGKILL))
+	if err := s.Start(t.Context(), part); err == nil || !strings.Contains(err.Error(), "exit status 3") {
+		t.Errorf("start of a program that ends: %v", err)
+	}
+	done(t, s.SetBinary(part, ""))
+	done(t, s.Start(t.Context(), part))
+	for _, bad := range []string{"/no/such/program", t.TempDir(), s.Documents("az1")} {
+		if err := s.SetBinary(part, bad); err == nil {
+			t.Errorf("%s is taken for a program", bad)
+		}
+	}
+	eventually(t, "all is as it was", func() error { return s.serving(t.Context()) })
+}
+
+// testAdministration: off loopback nobody gets in without a token.
+func testAdministration(t *testing.T, s *started) {
+	client, err := s.Client("az2")
+	done(t, err)
+	defer client.Close()
+	if f, err := client.Federation(t.Context()); err != nil || f.Edge != "az2-edge" || len(f.Edges) != 3 {
+		t.Errorf("federation: %+v, %v", f, err)
+	}
+	stranger, err := api.NewClient(api.ClientOptions{URL: s.Edge("az2").Admin, TLS: &tls.Config{RootCAs: s.CA()}})
+	done(t, err)
+	defer stranger.Close()
+	if _, err := stranger.Federation(t.Context()); err == nil {
+		t.Error("the API answers without a token")
+	}
+	if response, err := http.Get(s.Edge("az2").Admin); err == nil {
+		_ = response.Body.Close()
+		t.Error("the API's certificate is trusted by all")
+	}
+}
+
+func testUnknown(t *testing.T, s *started) {
+	_, pid := s.Pid("az9/edge")
+	_, client := s.Client("az9")
+	for name, err := range map[string]error{
+		"pid": pid, "client": client, "signal": s.Signal("az9/edge", syscall.SIGKILL), "start": s.Start(t.Context(), "az9/edge"),
+		"binary": s.SetBinary("az9/edge", ""), "certificate": s.IssueCertificate("w1", time.Now(), time.Now()),
+		"behaviour": s.Behave(t.Context(), "az9/user-service v1", 0, 0),
+	} {
+		if err == nil || !strings.Contains(err.Error(), "no ") {
+			t.Errorf("%s of what is not there: %v", name, err)
+		}
+	}
+	if got := s.Edge("az9"); got != (EdgeAddress{}) {
+		t.Errorf("edge of no zone: %+v", got)
+	}
+}
+
+func TestOptions(t *testing.T) {
+	for name, opts := range map[string]Options{
+		"no binary":       {Output: io.Discard},
+		"no output":       {Binary: "x"},
+		"replicas":        {Binary: "x", Output: io.Discard, Replicas: 11},
+		"too many zones":  {Binary: "x", Output: io.Discard, Namespaces: true, Zones: make([]Zone, 14)},
+		"a port is taken": {Binary: "x", Output: io.Discard, Etcd: -1},
+	} {
+		if _, err := New(opts); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+// TestBeforeRun: a drill is planned on a lab that does not run.
+func TestBeforeRun(t *testing.T) {
+	l, err := New(Options{Binary: "x", Output: io.Discard, Namespaces: true, Consul: "x", Replicas: 2})
+	done(t, err)
+	if got := strings.Join(l.Parts(), ","); !strings.Contains(got, "az2/user-service v2-beta,az2/user-service v2-beta 2,az3/") {
+		t.Errorf("parts are %s", got)
+	}
+	if got := l.Edge("az1").Data; got != "http://10.77.1.2:8081" {
+		t.Errorf("az1's edge is at %q", got)
+	}
+	if _, err := l.Client("az1"); err != nil {
+		t.Error(err)
+	}
+	if _, err := l.Pid("az1/edge"); !errors.Is(err, os.ErrProcessDone) {
+		t.Errorf("pid before it runs: %v", err)
+	}
+}

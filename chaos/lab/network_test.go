@@ -1,0 +1,374 @@
+package lab
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// deadline bounds every wait; it says nothing about speed.
+const deadline = 30 * time.Second
+
+// patience is how long a packet that is dropped is waited for: it never comes,
+// so a slow machine makes no difference.
+const patience = 100 * time.Millisecond
+
+// wired is a lab of nodes without processes.
+func wired(t *testing.T) *Lab {
+	t.Helper()
+	if err := checkNamespaces(); err != nil {
+		t.Fatal(err)
+	}
+	l := &Lab{opts: Options{Namespaces: true, Zones: DefaultZones()}, out: &lineWriter{out: new(bytes.Buffer)}}
+	stop, err := l.openNetwork(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return l
+}
+
+// mailbox takes datagrams in a node.
+type mailbox struct {
+	t       *testing.T
+	l       *Lab
+	node    string
+	conn    *net.UDPConn
+	address string
+}
+
+func (l *Lab) mailbox(t *testing.T, node string, port int) *mailbox {
+	t.Helper()
+	m := &mailbox{t: t, l: l, node: node}
+	err := l.network.within(node, func() (err error) {
+		m.conn, err = net.ListenUDP("udp", &net.UDPAddr{IP: net.ParseIP(l.host(node)), Port: port})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = m.conn.Close() })
+	m.address = m.conn.LocalAddr().String()
+	return m
+}
+
+func (m *mailbox) send(to *mailbox, text string) {
+	m.t.Helper()
+	if _, err := m.conn.WriteTo([]byte(text), to.conn.LocalAddr()); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// next is the next datagram, or "" when none comes.
+func (m *mailbox) next(wait time.Duration) string {
+	m.t.Helper()
+	if err := m.conn.SetReadDeadline(time.Now().Add(wait)); err != nil {
+		m.t.Fatal(err)
+	}
+	buffer := make([]byte, 2048)
+	n, _, err := m.conn.ReadFrom(buffer)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return ""
+	}
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return string(buffer[:n])
+}
+
+// reaches reports whether a datagram gets from one mailbox to another.
+func (m *mailbox) reaches(to *mailbox, expected bool) {
+	m.t.Helper()
+	wait := patience
+	if expected {
+		wait = deadline
+	}
+	m.send(to, "hello")
+	if got := to.next(wait); (got == "hello") != expected {
+		m.t.Errorf("a datagram from %s to %s: received %q, expected %v", m.node, to.node, got, expected)
+	}
+}
+
+// arrived sends many datagrams and counts those that come. A socket's buffer
+// holds a batch.
+func (m *mailbox) arrived(to *mailbox, sent int) (n int) {
+	m.t.Helper()
+	const batch = 100
+	for range sent / batch {
+		for range batch {
+			m.send(to, "x")
+		}
+		for to.next(patience) != "" {
+			n++
+		}
+	}
+	return n
+}
+
+func done(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestNetworkBlocksOneWay(t *testing.T) {
+	l := wired(t)
+	client, az1, az2 := l.mailbox(t, "client", 0), l.mailbox(t, "az1", 0), l.mailbox(t, "az2", 0)
+	for _, from := range []*mailbox{client, az1, az2} {
+		for _, to := range []*mailbox{client, az1, az2} {
+			from.reaches(to, true)
+		}
+	}
+	done(t, l.Block("az1", "az2", true))
+	az1.reaches(az2, false)
+	az2.reaches(az1, true)
+	az1.reaches(client, true)
+	client.reaches(az2, true)
+	done(t, l.Block("az1", "az2", true)) // twice is once
+	done(t, l.Block("az1", "az2", false))
+	az1.reaches(az2, true)
+
+	done(t, l.Block("client", "az1", true))
+	client.reaches(az1, false)
+	az1.reaches(client, true)
+	done(t, l.Block("client", "az1", false))
+	client.reaches(az1, true)
+}
+
+func TestNetworkBlocksAPort(t *testing.T) {
+	l := wired(t)
+	from, shut, open := l.mailbox(t, "az1", 0), l.mailbox(t, "az2", 7946), l.mailbox(t, "az2", 7947)
+	connects := func(port int) error {
+		listener, err := listenIn(l, "az2", port)
+		done(t, err)
+		defer func() { _ = listener.Close() }()
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		conn, err := l.dial(ctx, "az1", listener.Addr().String())
+		if err != nil {
+			return err
+		}
+		return conn.Close()
+	}
+	done(t, l.BlockPort("az1", "az2", 7946, true))
+	from.reaches(shut, false)
+	from.reaches(open, true)
+	shut.reaches(from, true)
+	if err := connects(7946); err == nil {
+		t.Error("TCP to the blocked port connects")
+	}
+	if err := connects(7947); err != nil {
+		t.Errorf("TCP to another port: %v", err)
+	}
+	done(t, l.BlockPort("az1", "az2", 7946, false))
+	from.reaches(shut, true)
+}
+
+func listenIn(l *Lab, node string, port int) (listener net.Listener, err error) {
+	err = l.network.within(node, func() error {
+		listener, err = net.Listen("tcp", l.at(node, port))
+		return err
+	})
+	return listener, err
+}
+
+func TestNetworkLosesPackets(t *testing.T) {
+	l := wired(t)
+	from, to := l.mailbox(t, "az1", 0), l.mailbox(t, "az3", 0)
+	done(t, l.Lose("az1", "az3", 30))
+	// 700 of 1000 pass, with a deviation of 14.5: ten times that never happens.
+	if n := from.arrived(to, 1000); n < 550 || n > 850 {
+		t.Errorf("%d of 1000 packets passed at a loss of 30%%", n)
+	}
+	to.reaches(from, true)
+	done(t, l.Lose("az1", "az3", 100))
+	from.reaches(to, false)
+	done(t, l.Lose("az1", "az3", 0))
+	from.reaches(to, true)
+}
+
+// TestNetworkIsSlow compares answers on a slow link with those before: the
+// delay is a lower bound, which no slow machine breaks.
+func TestNetworkIsSlow(t *testing.T) {
+	l := wired(t)
+	client, az1, az2 := l.mailbox(t, "client", 0), l.mailbox(t, "az1", 0), l.mailbox(t, "az2", 0)
+	const delay = 150 * time.Millisecond
+	trip := func(from, to *mailbox) time.Duration {
+		t.Helper()
+		begun := time.Now()
+		from.reaches(to, true)
+		return time.Since(begun)
+	}
+	done(t, l.Slow("client", "az1", delay, 0))
+	if took := trip(client, az1); took < delay {
+		t.Errorf("a packet passed in %s, which is less than its delay %s", took, delay)
+	}
+	az1.reaches(client, true)
+	client.reaches(az2, true)
+	if passed, dropped, err := l.Carried("client", "az1"); err != nil || passed != 1 || dropped != 0 {
+		t.Errorf("%d packets passed and %d were dropped, %v", passed, dropped, err)
+	}
+	if passed, _, _ := l.Carried("az1", "client"); passed != 0 {
+		t.Errorf("%d packets of the other way passed the relay", passed)
+	}
+
+	// TCP: 200 kB at 1 MB/s take 200 ms, whatever else happens.
+	const size, rate = 200_000, 1_000_000
+	done(t, l.Slow("client", "az1", 0, rate))
+	begun := time.Now()
+	if got := transfer(t, l, size); got != size {
+		t.Errorf("%d of %d bytes came over the slow link", got, size)
+	}
+	if took := time.Since(begun); took < size*time.Second/rate {
+		t.Errorf("%d bytes passed in %s at %d bytes per second", size, took, rate)
+	}
+
+	// What a loss drops is lost once, not again behind the relay.
+	done(t, l.Slow("client", "az1", time.Millisecond, 0))
+	done(t, l.Lose("client", "az1", 50))
+	if passed := client.arrived(az1, 400); passed < 140 {
+		t.Errorf("%d of 400 packets passed at a loss of 50%%", passed)
+	}
+	done(t, l.Lose("client", "az1", 0))
+
+	done(t, l.Slow("client", "az1", 0, 0))
+	before, _, err := l.Carried("client", "az1")
+	done(t, err)
+	client.reaches(az1, true)
+	if after, _, _ := l.Carried("client", "az1"); after != before {
+		t.Error("packets of a link that was mended pass the relay")
+	}
+}
+
+// transfer sends bytes from the client to az1 over TCP and counts what comes.
+func transfer(t *testing.T, l *Lab, size int) int64 {
+	t.Helper()
+	listener, err := listenIn(l, "az1", 0)
+	done(t, err)
+	defer func() { _ = listener.Close() }()
+	received := make(chan int64, 1)
+	go func() {
+		var n int64
+		defer func() { received <- n }()
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		defer func() { _ = conn.Close() }()
+		var all bytes.Buffer
+		n, _ = all.ReadFrom(conn)
+	}()
+	ctx, cancel := context.WithTimeout(t.Context(), deadline)
+	defer cancel()
+	conn, err := l.dial(ctx, "client", listener.Addr().String())
+	done(t, err)
+	_, err = conn.Write(make([]byte, size))
+	done(t, errors.Join(err, conn.Close()))
+	return <-received
+}
+
+func TestNetworkRefuses(t *testing.T) {
+	l := wired(t)
+	for name, c := range map[string]struct {
+		err  error
+		says string
+	}{
+		"unknown node":  {l.Block("az1", "az9", true), `no node "az9"`},
+		"itself":        {l.Block("az1", "az1", true), "without the network"},
+		"port":          {l.BlockPort("az1", "az2", 65536, true), "port is 65536"},
+		"loss":          {l.Lose("az1", "az2", 101), "loss is 101%"},
+		"delay":         {l.Slow("az1", "az2", -1, 0), "delay is"},
+		"rate":          {l.Slow("az1", "az2", 0, 999), "rate is 999"},
+		"no such count": {func() error { _, _, err := l.Carried("az1", "az9"); return err }(), `no node "az9"`},
+	} {
+		if c.err == nil || !strings.Contains(c.err.Error(), c.says) {
+			t.Errorf("%s: %v, want %q", name, c.err, c.says)
+		}
+	}
+	from, to := l.mailbox(t, "az1", 0), l.mailbox(t, "az2", 0)
+	from.reaches(to, true)
+
+	loopback := &Lab{}
+	for name, err := range map[string]error{
+		"block": loopback.Block("az1", "az2", true), "slow": loopback.Slow("az1", "az2", 1, 0),
+		"certificate": loopback.IssueCertificate("az1", time.Now(), time.Now()),
+	} {
+		if !errors.Is(err, ErrNoNetwork) {
+			t.Errorf("%s on loopback: %v", name, err)
+		}
+	}
+}
+
+// TestLabsLiveSideBySide: two have different slots, and neither sweeps the
+// other; what is left of a dead one goes.
+func TestLabsLiveSideBySide(t *testing.T) {
+	first, second := wired(t), wired(t)
+	if first.network.slot.number == second.network.slot.number {
+		t.Fatal("two living labs have one slot")
+	}
+	a, b := first.mailbox(t, "az1", 0), second.mailbox(t, "az1", 0)
+	a.reaches(first.mailbox(t, "client", 0), true)
+	b.reaches(second.mailbox(t, "client", 0), true)
+	owner, err := os.ReadFile(filepath.Join(slotFolder, strconv.Itoa(first.network.slot.number)))
+	if err != nil || string(owner) != strconv.Itoa(os.Getpid()) {
+		t.Errorf("the slot's owner is %q, %v", owner, err)
+	}
+	// A slot without its lock is what a crash leaves.
+	slot, _, err := takeSlot(t.Context())
+	done(t, err)
+	dead, err := newNetwork(t.Context(), slot, []string{"az1"})
+	done(t, err)
+	done(t, errors.Join(slot.release(), dead.relay.close()))
+	next, _, err := takeSlot(t.Context())
+	done(t, err)
+	defer func() { done(t, next.release()) }()
+	// Another lab that starts at this moment may be the one that removes it.
+	gone(t, filepath.Join(namespaceFolder, slot.namespace(router)), filepath.Join(namespaceFolder, slot.namespace("az1")),
+		"/sys/class/net/"+slot.link())
+	a.reaches(first.mailbox(t, "az2", 0), true)
+	b.reaches(second.mailbox(t, "az2", 0), true)
+}
+
+// gone waits until none of the files is there.
+func gone(t *testing.T, paths ...string) {
+	t.Helper()
+	eventually(t, "what was left behind is gone", func() error {
+		for _, path := range paths {
+			if _, err := os.Lstat(path); err == nil {
+				return errors.New(path)
+			}
+		}
+		return nil
+	})
+}
+
+// eventually polls until check returns nil.
+func eventually(t *testing.T, what string, check func() error) {
+	t.Helper()
+	late := time.After(deadline)
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		err := check()
+		if err == nil {
+			return
+		}
+		select {
+		case <-late:
+			t.Fatalf("%s: %v", what, err)
+		case <-ticker.C:
+		}
+	}
+}
