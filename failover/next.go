@@ -69,7 +69,7 @@ type State struct {
 // may have been in a moment ago: one that dies every few seconds gets no clients,
 // and where all start at once, [Answer] has them all the same. The weight falls
 // at once and rises once every StepEvery at most; changes of less than a tenth
-// of the full weight wait, but for the one to the full weight.
+// of the full weight wait, but for those to the weight of a step or the full one.
 //
 // A standby goes in when for Misses observations in a row a Consul leader, gossip
 // and its own probes all say that every edge of every zone in Primaries is dead.
@@ -83,11 +83,13 @@ type State struct {
 // An edge that did not observe for twice Misses heartbeats was frozen: others
 // took it for dead, and what it remembers is old. It starts anew.
 //
-// The limit of this: when every primary is cut off from the standby and from the
-// Consul quorum at once, be it directly or through others, and clients still
-// reach them, the standby goes in beside them. Nothing that a program on its
-// side of the cut can know tells this from their death. The clients that get its
-// answer are served all the same, by another zone; no request is lost by it.
+// The limit of this: while every primary that still serves clients is cut off
+// from the standby and from Consul's quorum at once, directly and through
+// others, the standby goes in beside it, after the same time as if it had died.
+// Nothing that a program on this side of the cut can know tells the one from the
+// other. One way that is cut is enough, or packets lost for so long, since all
+// three means ask and wait for an answer: a packet that the primary sends on its
+// own counts for nothing. Who then gets the standby's answer is served by it.
 func Next(o *Options, s State, obs *Observation) (State, Decision) {
 	s = s.advance(o, obs.At)
 	if o.Role == Standby {
@@ -132,8 +134,7 @@ func (s State) primary(o *Options, obs *Observation) (State, Decision) {
 	if s.in {
 		step = o.step(int(s.age / o.StepEvery))
 	}
-	capacity := usable(obs)
-	s.weigh(o, min(capacity, step))
+	s.weigh(o, usable(obs), step)
 	switch {
 	case !s.in:
 	case step < 1:
@@ -165,7 +166,7 @@ func (s State) standby(o *Options, obs *Observation) (State, Decision) {
 			s.in, s.row, s.age = true, 0, 0
 		}
 	}
-	s.weigh(o, usable(obs))
+	s.weigh(o, usable(obs), 1)
 	reason := reasonStanding
 	switch {
 	case !obs.Ready:
@@ -186,20 +187,17 @@ func (s *State) count(again bool) {
 	}
 }
 
-// weigh moves the weight to this part of the full one, or leaves it.
-func (s *State) weigh(o *Options, part float64) {
-	weight := max(1, int(math.Round(float64(o.Weight)*part)))
-	small := func(change int) bool { return 10*change < o.Weight }
-	switch {
-	case s.weight == 0: // the first
-	case weight < s.weight && small(s.weight-weight):
-		return
-	case weight > s.weight && (s.steady < o.StepEvery || small(weight-s.weight) && weight < o.Weight):
+// weigh moves the weight to the part of the full one that capacity and step
+// allow, or leaves it: what a step sets is always published, the full weight
+// being the last.
+func (s *State) weigh(o *Options, capacity, step float64) {
+	weight := max(1, int(math.Round(float64(o.Weight)*min(capacity, step))))
+	change := weight - s.weight
+	small := capacity < step && 10*max(change, -change) < o.Weight
+	if s.weight > 0 && (change == 0 || small || change > 0 && s.steady < o.StepEvery) {
 		return
 	}
-	if weight != s.weight {
-		s.weight, s.steady = weight, 0
-	}
+	s.weight, s.steady = weight, 0
 }
 
 // usable is the part of the full weight that the zone's capacity allows.

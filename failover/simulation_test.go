@@ -1,0 +1,203 @@
+package failover_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/grayfed/grayfed/failover"
+)
+
+const histories = 10_000
+
+// live lets one history unfold and judges it.
+func live(p program, seed uint64, fill func(*plan)) (*judge, *plan) {
+	rng := rand.New(rand.NewPCG(seed, 4))
+	h := &plan{rng: rng}
+	fill(h)
+	w := newWorld(p, rng, rng.IntN(2) == 0)
+	j := newJudge(w)
+	for w.now < history-1 {
+		w.step(h, j)
+	}
+	j.end(w)
+	return j, h
+}
+
+// tally is what many histories came to. A premature activation fails a test.
+// One is beyond knowing when clients reached a primary that was cut off from
+// every path to the standby and to Consul's quorum: see [failover.Next].
+type tally struct {
+	histories, activations, handbacks, limits, limitsHeard, premature int
+}
+
+func (s *tally) add(j *judge) {
+	s.histories++
+	s.activations += j.activations
+	s.handbacks += j.handbacks
+	if j.limits > 0 {
+		s.limits++
+	}
+	if j.limitsHeard > 0 {
+		s.limitsHeard++
+	}
+	if j.wrong[premature] != "" {
+		s.premature++
+	}
+}
+
+func (s *tally) merge(o *tally) {
+	s.histories += o.histories
+	s.activations += o.activations
+	s.handbacks += o.handbacks
+	s.limits += o.limits
+	s.limitsHeard += o.limitsHeard
+	s.premature += o.premature
+}
+
+func (s tally) String() string {
+	return fmt.Sprintf("%d histories, %d activations, %d hand-backs; premature in %d histories; beyond knowing in %d, in %d of them with packets one way",
+		s.histories, s.activations, s.handbacks, s.premature, s.limits, s.limitsHeard)
+}
+
+// run lives seeds 0 to count-1, a kind each by turns, on two cores.
+func run(t *testing.T, p program, count int, fill func(seed uint64) func(*plan)) (all map[string]*tally) {
+	t.Helper()
+	const workers = 2
+	var mu sync.Mutex
+	all = make(map[string]*tally)
+	var group sync.WaitGroup
+	for first := range uint64(workers) {
+		group.Go(func() {
+			for seed := first; seed < uint64(count); seed += workers {
+				j, h := live(p, seed, fill(seed))
+				mu.Lock()
+				name := kinds[seed%uint64(len(kinds))].name
+				if all[name] == nil {
+					all[name] = new(tally)
+				}
+				all[name].add(j)
+				for _, text := range j.wrong {
+					t.Errorf("seed %d: %s\n%s", seed, text, h)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	group.Wait()
+	return all
+}
+
+// TestSimulation holds histories of every kind to the invariants.
+func TestSimulation(t *testing.T) {
+	all := run(t, sound(), histories, func(seed uint64) func(*plan) { return kinds[seed%uint64(len(kinds))].fill })
+	for _, kind := range kinds {
+		t.Logf("%s: %s", kind.name, all[kind.name])
+	}
+	if both := all["both primaries lost"]; both.activations < both.histories/2 || both.handbacks < both.histories/2 {
+		t.Error("the standby hardly ever stood in: the histories prove nothing")
+	}
+}
+
+// TestAsymmetricPartitions counts premature activations in 500 histories of ways
+// between the five servers that are cut at random, each by itself, while clients
+// reach every edge.
+func TestAsymmetricPartitions(t *testing.T) {
+	var sum tally
+	for _, part := range run(t, sound(), 500, func(uint64) func(*plan) { return asymmetric }) {
+		sum.merge(part)
+	}
+	t.Log(sum)
+	if sum.activations == 0 {
+		t.Error("the standby never went in: the histories prove nothing")
+	}
+}
+
+// TestSimulationFinds breaks what is simulated on purpose: each invariant must
+// be seen to fail.
+func TestSimulationFinds(t *testing.T) {
+	// claims has the standby believe this of everybody, whatever it knows.
+	claims := func(claim func(*failover.Observation, *failover.Sighting)) program {
+		p := sound()
+		p.next = func(o *failover.Options, s failover.State, obs *failover.Observation) (failover.State, failover.Decision) {
+			claimed := *obs
+			claimed.Others = slices.Clone(obs.Others)
+			if o.Role == failover.Standby {
+				for i := range claimed.Others {
+					claim(&claimed, &claimed.Others[i])
+				}
+			}
+			return failover.Next(o, s, &claimed)
+		}
+		return p
+	}
+	answers := func(answer func([]failover.Sighting) []failover.Share) program {
+		p := sound()
+		p.answer = answer
+		return p
+	}
+	options := func(adjust func(*failover.Options)) program {
+		p := sound()
+		p.adjust = adjust
+		return p
+	}
+	believing := func(claim func(*failover.Sighting)) program {
+		return answers(func(sightings []failover.Sighting) []failover.Share {
+			claimed := slices.Clone(sightings)
+			for i := range claimed {
+				claim(&claimed[i])
+			}
+			return failover.Answer(claimed)
+		})
+	}
+	tests := []struct {
+		name   string
+		finds  string
+		broken program
+	}{
+		{"answers only with what consul reports", empty, answers(func(sightings []failover.Sighting) []failover.Share {
+			return failover.Answer(slices.DeleteFunc(slices.Clone(sightings), func(s failover.Sighting) bool { return s.Consul != failover.Alive }))
+		})},
+		{"comes back at once", flapping, options(func(o *failover.Options) { o.Hold = o.Heartbeat })},
+		{"does not ask gossip", premature, claims(func(_ *failover.Observation, s *failover.Sighting) { s.Gossip = failover.Dead })},
+		{"does not ask its probes", premature, claims(func(_ *failover.Observation, s *failover.Sighting) { s.Probe = failover.Dead })},
+		{"does not ask consul", premature, claims(func(o *failover.Observation, s *failover.Sighting) { s.Consul, o.Leader = failover.Dead, true })},
+		{"takes a silent consul for its word", premature, claims(func(o *failover.Observation, s *failover.Sighting) {
+			if o.Leader = true; s.Consul == failover.VerdictUnknown {
+				s.Consul = failover.Dead
+			}
+		})},
+		{"is content with one observation", premature, options(func(o *failover.Options) { o.Misses = 1 })},
+		{"answers with a standby that gossip knows", uncalled, believing(func(s *failover.Sighting) {
+			if s.Consul == failover.VerdictUnknown {
+				s.Consul = s.Gossip
+			}
+		})},
+		{"waits for consul to drop the dead", lingering, believing(func(s *failover.Sighting) {
+			if !s.Self {
+				s.Gossip, s.Probe = failover.Alive, failover.Alive
+			}
+		})},
+		{"needs ten observations", late, options(func(o *failover.Options) { o.Misses = 10 })},
+		{"never goes in", late, claims(func(o *failover.Observation, _ *failover.Sighting) { o.Leader = false })},
+		{"never goes out", unmended, claims(func(_ *failover.Observation, s *failover.Sighting) {
+			s.Weight = 1
+		})},
+		{"climbs for ever", unmended, options(func(o *failover.Options) { o.StepEvery = time.Minute })},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			for seed := range uint64(histories) {
+				j, _ := live(tt.broken, seed, kinds[seed%uint64(len(kinds))].fill)
+				if text := j.wrong[tt.finds]; text != "" {
+					t.Logf("seed %d: %.200s", seed, text)
+					return
+				}
+			}
+			t.Errorf("no history shows %s", tt.finds)
+		})
+	}
+}
