@@ -46,6 +46,7 @@ var mayImport = map[string][]string{
 	"edge/admin":         {"edge/api", "federation", "github.com/gorilla/mux"},
 	"edge":               {"federation", "federation/gossip", "registry", "registry/*", "edge/*", "failover", "failover/*"},
 	"failover":           {"federation"},
+	"failover/consul":    {"failover", "federation", "github.com/hashicorp/consul/api"},
 	"failover/dns":       {"failover", "federation", "github.com/miekg/dns", "golang.org/x/net/ipv4", "golang.org/x/net/ipv6"},
 	"chaos":              {"edge/api", "chaos/*", "go.yaml.in/yaml/v3", "golang.org/x/net/dns/dnsmessage"},
 	"chaos/fault":        {"edge/api", "federation"},
@@ -55,6 +56,8 @@ var mayImport = map[string][]string{
 	"chaos/lab/sample":   {"edge/api", "edge/api/registrar", "federation"},
 	"cmd/grayfed":        {"edge", "edge/api", "edge/api/registrar", "federation", "edge/config", "chaos", "chaos/*", "chaos/lab/*", "github.com/spf13/cobra", "go.yaml.in/yaml/v3"},
 	"cmd/peerbench":      {"golang.org/x/net/http2", "golang.org/x/sys/unix"},
+	// Real agents for the tests of others.
+	"failover/consul/consultest": {"github.com/hashicorp/consul/api"},
 }
 
 // pure packages decide; they measure and trace nothing.

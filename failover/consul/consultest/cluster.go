@@ -210,7 +210,7 @@ func (c *Cluster) config(s *server) map[string]any {
 		// A server that is killed comes back with the same name and address:
 		// it stays a voter meanwhile, so that the quorum is that of all.
 		"autopilot":   map[string]any{"cleanup_dead_servers": false},
-		"performance": map[string]any{"raft_multiplier": 1},
+		"performance": map[string]any{"raft_multiplier": 1, "rpc_hold_timeout": "1s"},
 		"gossip_lan":  map[string]any{"probe_interval": "200ms", "probe_timeout": "100ms", "gossip_interval": "50ms", "suspicion_mult": 3},
 		"ports":       ports,
 	}
@@ -250,7 +250,7 @@ func (c *Cluster) bootstrap() {
 		return nil
 	})
 	for i, s := range c.servers {
-		agent := c.Token(s.name, fmt.Sprintf("node_prefix \"\" { policy = \"write\" }\nservice_prefix \"\" { policy = \"read\" }"))
+		agent := c.Token(s.name, `node_prefix "" { policy = "write" } service_prefix "" { policy = "read" }`)
 		c.wait("a token of the agent", func() error {
 			_, err := c.Client(i).Agent().UpdateAgentACLToken(agent, nil)
 			return err
