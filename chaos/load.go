@@ -57,7 +57,9 @@ func (g *generator) run(ctx context.Context, start time.Time) []outcome {
 		}
 		asked.Go(func() {
 			defer places.Add(-1)
-			g.to.ask(ctx, j, o)
+			if err := guarded(func() error { g.to.ask(ctx, j, o); return nil }); err != nil {
+				o.fail("the load generator failed: " + err.Error())
+			}
 			o.done = time.Since(start)
 			g.over(o)
 		})

@@ -5,34 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/grayfed/grayfed/chaos/report"
 )
-
-// tick is how often progress is told of and the budget looked at.
-const tick = 200 * time.Millisecond
-
-// Progress is told how a drill goes, by several goroutines.
-type Progress interface {
-	// Note says in one line what happens.
-	Note(text string)
-	// Tick says how far a run is.
-	Tick(Progressed)
-}
-
-// Progressed is how far a run is.
-type Progressed struct {
-	Run, OfRuns int           // from 1
-	At, Of      time.Duration // since the load began, of its length
-	Requests    int           // complete
-	Lost        int           // failed, having entered a surviving edge
-	InDeadEdge  int           // failed, having entered a lost one
-	Wrong       int
-}
 
 // Options say what is run against what.
 type Options struct {
@@ -45,8 +23,9 @@ type Options struct {
 	// Binary is the other version of the program that drills of upgrades use.
 	Binary string
 	// Version is that of the program, for the report.
-	Version  string
-	Progress Progress
+	Version string
+	// Progress tells how it goes.
+	Progress *report.Progress
 	// Done is called after each run. It may be nil.
 	Done func(*report.Run) error
 }
@@ -63,14 +42,11 @@ func (o *Options) validate() error {
 	return o.Target.check(o.Drill)
 }
 
-// errBudget ends a run whose error budget is burned.
-var errBudget = errors.New("the error budget is burned")
-
 // Run runs a drill. Everything is checked before the first request, and what
 // was broken is mended whatever happens: ctx ends, the error budget burns, a
 // fault fails or something panics. An error says that a run could not begin;
-// one that began and was aborted or broken says so in its verdict, and no
-// other follows it.
+// one that began and was aborted, or could not be broken or mended, says so in
+// its verdict, and no other follows it.
 func Run(ctx context.Context, o Options) ([]*report.Run, error) {
 	r, err := newRunner(&o)
 	if err != nil {
@@ -83,19 +59,21 @@ func Run(ctx context.Context, o Options) ([]*report.Run, error) {
 	var runs []*report.Run
 	patience := settleFirst
 	for n := range max(1, o.Runs) {
-		o.Progress.Note(fmt.Sprintf("waiting for the steady state to hold for %s", o.Drill.Steady.For))
+		o.Progress.Begin()
+		o.Progress.Say(fmt.Sprintf("run %d of %d: waiting for the steady state to hold for %s", n+1, max(1, o.Runs), o.Drill.Steady.For))
 		if err := r.awaitSteady(ctx, patience); err != nil {
 			return runs, err
 		}
 		patience = settleAgain
-		run := r.once(ctx, n+1)
+		run, well := r.once(ctx)
+		o.Progress.End()
 		runs = append(runs, run)
 		if o.Done != nil {
 			if err := o.Done(run); err != nil {
 				return runs, err
 			}
 		}
-		if run.Verdict == report.Aborted || run.Verdict == report.Broken {
+		if !well {
 			break
 		}
 	}
@@ -134,15 +112,10 @@ func (r *runner) generator(during time.Duration, over func(*outcome)) *generator
 	return &generator{rate: r.rate, count: requests(r.rate, during), plan: newPlanner(&r.drill.Load, r.target), to: r.client, over: over}
 }
 
-// live counts while a run goes on.
-type live struct {
-	requests, lost, inDead, wrong atomic.Int64
-}
-
-// once is one run.
-func (r *runner) once(ctx context.Context, number int) *report.Run {
+// once is one run; well is whether another may follow.
+func (r *runner) once(ctx context.Context) (run *report.Run, well bool) {
 	d := r.drill
-	run := &report.Run{
+	run = &report.Run{
 		Drill: d.Name, About: d.About, Target: r.target.Name, Version: r.options.Version,
 		Load: report.Load{Rate: float64(r.rate), Duration: d.Load.Duration, Mix: d.Load.describe(r.target)},
 	}
@@ -150,45 +123,60 @@ func (r *runner) once(ctx context.Context, number int) *report.Run {
 	faults, err := r.options.build()
 	if err != nil {
 		run.Verdict, run.Reason = report.Broken, err.Error()
-		return run
+		return run, false
 	}
 	loading, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	start := time.Now()
 	run.Started = start.UTC()
-	line := newTimeline(d, r.target, faults, start, r.options.Progress.Note)
-	// For a panic of this very goroutine; else there is nothing left to mend.
-	defer func() { _ = line.mend() }()
+	line := newTimeline(d, r.target, faults, start, func(what string) {
+		r.options.Progress.Say(fmt.Sprintf("%5.1f s  %s", time.Since(start).Seconds(), what))
+	})
+	over := false
+	defer func() {
+		if !over {
+			_ = line.mend() // this very goroutine panics, which says more than what mending does
+		}
+	}()
 
 	var counts live
 	g := r.generator(d.Load.Duration, func(o *outcome) { counts.add(o, *line.lost.Load()) })
 	watch := &watcher{start: start}
 	watching, unwatch := context.WithCancel(ctx)
 	defer unwatch()
-	var aside, played sync.WaitGroup
-	aside.Go(func() { watch.run(watching, r.target.Edges) })
-	aside.Go(func() { r.follow(loading, number, start, &counts, stop, g.count) })
-	played.Go(func() { line.run(loading, stop) })
-	loaded := make(chan []outcome, 1)
-	go func() { loaded <- g.run(loading, start) }()
-
 	var outcomes []outcome
+	var loaded, aside sync.WaitGroup
+	ended := make(chan struct{}) // the load
+	parallel := func(group *sync.WaitGroup, do func()) {
+		group.Go(func() {
+			if err := guarded(func() error { do(); return nil }); err != nil {
+				stop(err)
+			}
+		})
+	}
+	parallel(&aside, func() { watch.run(watching, r.target.Edges) })
+	parallel(&aside, func() { counts.follow(loading, r, line, g.count, stop) })
+	parallel(&loaded, func() {
+		defer close(ended)
+		outcomes = g.run(loading, start)
+	})
+	var played sync.WaitGroup
+	parallel(&played, func() { line.run(loading, stop) })
+
 	select {
-	case outcomes = <-loaded:
+	case <-ended:
 	case <-loading.Done():
 	}
 	cause := context.Cause(loading)
 	stop(nil)
 	played.Wait()
 	mended := line.mend()
-	if outcomes == nil {
-		outcomes = <-loaded // what is under way ends within the client's timeout
-	}
+	over = true
+	loaded.Wait() // what is under way ends within the client's timeout
 	unwatch()
 	aside.Wait()
 	r.judge(run, line, watch, outcomes)
-	r.end(ctx, run, cause, mended)
-	return run
+	return run, r.end(ctx, run, cause, mended)
 }
 
 // judge fills in what was measured.
@@ -211,68 +199,40 @@ func (r *runner) judge(run *report.Run, line *timeline, watch *watcher, outcomes
 	sortDetections(run.Detections)
 	run.Checks = r.drill.checks(s, run.Recoveries, run.Detections, begun, len(r.target.DNS.Servers) > 0)
 	run.Verdict = report.Passed
-	var failed []string
-	for _, c := range run.Checks {
-		if !c.OK {
-			failed = append(failed, fmt.Sprintf("%s: %s, goal %s", c.Name, c.Measured, c.Goal))
-		}
-	}
-	if len(failed) > 0 {
-		run.Verdict, run.Reason = report.Failed, strings.Join(failed, "; ")
+	if slices.ContainsFunc(run.Checks, func(c report.Check) bool { return !c.OK }) {
+		run.Verdict = report.Failed
 	}
 	if late := s.tooLate(); late != "" {
 		run.Verdict, run.Reason = report.Broken, late
 	}
 }
 
-// end says what else became of a run. What was not mended comes before all.
-func (r *runner) end(ctx context.Context, run *report.Run, cause, mended error) {
+// end says what else became of a run, the worst last, and whether another may
+// follow.
+func (r *runner) end(ctx context.Context, run *report.Run, cause, mended error) (well bool) {
+	ended := func(as report.Outcome, why string) { run.Verdict, run.Reason, well = as, why, false }
+	well = true
+	for _, mark := range run.Faults {
+		if mark.Broken == 0 {
+			ended(report.Broken, "was not broken while the load lasted: "+mark.Fault+" "+mark.Error)
+		}
+	}
+	unmended := new(NotMendedError)
 	switch {
-	case mended != nil:
-		run.Verdict, run.Reason = report.Broken, mended.Error()
 	case cause == nil:
 	case errors.Is(cause, errBudget):
-		run.Verdict, run.Reason = report.Aborted, cause.Error()
+		ended(report.Aborted, cause.Error())
+	case ctx.Err() != nil && errors.Is(context.Cause(ctx), context.Canceled):
+		ended(report.Aborted, "told to stop")
 	case ctx.Err() != nil:
-		run.Verdict, run.Reason = report.Aborted, "told to stop"
+		ended(report.Aborted, context.Cause(ctx).Error())
+	case errors.As(cause, &unmended) && mended == nil:
+		ended(report.Broken, fmt.Sprintf("mended at the second try only: %s: %v", unmended.Fault, unmended.Err))
 	default:
-		run.Verdict, run.Reason = report.Broken, cause.Error()
+		ended(report.Broken, cause.Error())
 	}
-}
-
-func (c *live) add(o *outcome, lost [][]span) {
-	c.requests.Add(1)
-	switch {
-	case o.wrong != "":
-		c.wrong.Add(1)
-	case o.failure == "":
-	case inDead(o, lost):
-		c.inDead.Add(1)
-	default:
-		c.lost.Add(1)
+	if mended != nil {
+		ended(report.Broken, mended.Error())
 	}
-}
-
-// follow tells of progress and ends the run when its budget is burned.
-func (r *runner) follow(ctx context.Context, number int, start time.Time, counts *live, stop context.CancelCauseFunc, planned int) {
-	ticker := time.NewTicker(tick)
-	defer ticker.Stop()
-	allowed := r.drill.Budget / 100 * float64(planned)
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
-		now := Progressed{
-			At: time.Since(start), Of: r.drill.Load.Duration, Run: number, OfRuns: max(1, r.options.Runs),
-			Requests: int(counts.requests.Load()), Lost: int(counts.lost.Load()),
-			InDeadEdge: int(counts.inDead.Load()), Wrong: int(counts.wrong.Load()),
-		}
-		r.options.Progress.Tick(now)
-		if burned := now.Lost + now.Wrong; float64(burned) > allowed {
-			stop(fmt.Errorf("%w: %d of %d requests lost or answered wrongly, allowed %g%%", errBudget, burned, planned, r.drill.Budget))
-			return
-		}
-	}
+	return well
 }

@@ -49,8 +49,11 @@ func (r *runner) awaitSteady(ctx context.Context, patience time.Duration) error 
 	defer cancel()
 	for {
 		err := r.steady(limited)
-		if err == nil || ctx.Err() != nil {
-			return errors.Join(ctx.Err(), err)
+		if ctx.Err() != nil {
+			return fmt.Errorf("told to stop before anything was broken: %w", context.Cause(ctx))
+		}
+		if err == nil {
+			return nil
 		}
 		select {
 		case <-limited.Done():

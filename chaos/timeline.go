@@ -101,6 +101,19 @@ func (l *timeline) broken() []brokenStep {
 	return list
 }
 
+// brokenNow names what is broken.
+func (l *timeline) brokenNow() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var list []string
+	for _, s := range l.steps {
+		if len(s.begun) > 0 && s.begun[0] && s.what.back == 0 {
+			list = append(list, s.what.name)
+		}
+	}
+	return list
+}
+
 // marks are the faults that have begun. Nothing may run any more.
 func (l *timeline) marks() []report.Mark {
 	var list []report.Mark

@@ -10,8 +10,8 @@ import (
 // Bounds on the load generator itself: beyond them a run measured this machine
 // and not the target.
 const (
-	lateP99 = 25 * time.Millisecond
-	lateMax = 250 * time.Millisecond
+	lateP99 = 50 * time.Millisecond
+	lateMax = 500 * time.Millisecond
 )
 
 // tooLate says how late the generator was; "" when that was within bounds.

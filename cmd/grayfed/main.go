@@ -75,8 +75,8 @@ func newRootCommand() *cobra.Command {
 x-release-tag: NAME reaches a healthy instance of that release in whichever zone
 has one.
 
-Exit codes: 0 done, 1 failed, 2 called the wrong way. register returns its
-program's.`,
+Exit codes: 0 done, 1 failed, 2 called the wrong way, 3 a drill that could not be
+run to its end. register returns its program's.`,
 		Version:       version,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -88,7 +88,7 @@ program's.`,
 		newDevCommand(), newDevEtcdCommand(), newDevInstanceCommand(),
 		newEdgeCommand(), newRegisterCommand(),
 		newGetCommand(), newExplainCommand(), newDrainCommand(),
-		newValidateCommand(), newVersionCommand(),
+		newValidateCommand(), newDrillCommand(), newVersionCommand(),
 	)
 	return root
 }
