@@ -159,8 +159,56 @@ func ReadJSON(r io.Reader) (*Run, error) {
 	if run.Schema != Schema {
 		return nil, fmt.Errorf("a drill's report has schema %d, this program reads %d", run.Schema, Schema)
 	}
-	if run.Drill == "" {
-		return nil, errors.New("a drill's report without the name of its drill")
+	if err := run.validate(); err != nil {
+		return nil, fmt.Errorf("not a drill's report: %w", err)
 	}
 	return run, nil
+}
+
+// maxOffset bounds times in a report: what is more is a slip, or hostile.
+const maxOffset = 30 * 24 * time.Hour
+
+// validate refuses what cannot have been measured, so that whoever draws or
+// sums need not look out for it.
+func (r *Run) validate() error {
+	if r.Drill == "" {
+		return errors.New("it does not name its drill")
+	}
+	if !(r.Load.Rate >= 0 && r.Load.Rate <= 1e9) {
+		return fmt.Errorf("its load has a rate of %g requests/s", r.Load.Rate)
+	}
+	times := []time.Duration{r.Load.Duration}
+	t := &r.Totals
+	counts := []int{t.Requests, t.Idempotent, t.Lost, t.LostIdempotent, t.InDeadEdge, t.Wrong, t.Premature}
+	for _, n := range t.Reasons {
+		counts = append(counts, n)
+	}
+	for n := range r.Buckets {
+		b := &r.Buckets[n]
+		times = append(times, b.Start, b.P50, b.P95, b.P99, b.Max, b.Late)
+		counts = append(counts, b.Requests, b.Errors, b.Wrong)
+		for _, answers := range b.Zones {
+			counts = append(counts, answers)
+		}
+	}
+	for n := range r.Faults {
+		times = append(times, r.Faults[n].Begun, r.Faults[n].Broken, r.Faults[n].Mended)
+	}
+	for n := range r.Detections {
+		times = append(times, r.Detections[n].At)
+	}
+	for n := range r.Recoveries {
+		times = append(times, r.Recoveries[n].InBand, r.Recoveries[n].DNS)
+	}
+	for _, d := range times {
+		if d < 0 || d > maxOffset {
+			return fmt.Errorf("it has a time of %d ns, allowed are 0 to %s", d, maxOffset)
+		}
+	}
+	for _, n := range counts {
+		if n < 0 || n > 1e15 {
+			return fmt.Errorf("it has a count of %d", n)
+		}
+	}
+	return nil
 }
