@@ -143,6 +143,9 @@ func TestHTTPS(t *testing.T) {
 	if got := told(r.Answer); got != "example.test. NS ns-az1.example.org., example.test. NS ns-az2.example.org." || len(r.Extra) != 0 {
 		t.Errorf("nameservers elsewhere: %v", r)
 	}
+	if r := ask(t, s, question("ns-az1.example.org.", wire.TypeA)); r.Rcode != wire.RcodeRefused {
+		t.Errorf("the address of a nameserver elsewhere: %v", r)
+	}
 	if r := ask(t, s, question("ns.example.test.", wire.TypeA)); r.Rcode != wire.RcodeNameError {
 		t.Errorf("a nameserver that was replaced: %v", r)
 	}
@@ -312,6 +315,14 @@ func TestEDNS(t *testing.T) {
 		}
 	}
 
+	for size := uint16(512); size <= 1232; size++ {
+		q := question(srv, wire.TypeSRV)
+		q.SetEdns0(size, false)
+		if reply := s.reply(nil, pack(t, q), true); len(reply) > int(size) {
+			t.Fatalf("size %d: %d bytes", size, len(reply))
+		}
+	}
+
 	// What is only beside the answer may be missing without a word: RFC 2181, 9.
 	s.Set(many[:7])
 	r := ask(t, s, question(srv, wire.TypeSRV))
@@ -341,25 +352,28 @@ func TestEDNS(t *testing.T) {
 	}
 }
 
-// A set that no message can hold is cut, and what is left can be read.
+// A set that no message can hold is cut, wherever a record happens to end, and
+// what is left can be read. By TCP there is no more to be had.
 func TestLongestAnswers(t *testing.T) {
-	var shares []failover.Share
-	for i := range 3000 {
-		id := strings.Repeat("x", 50) + strconv.Itoa(i)
-		shares = append(shares, share(id, 1, "203.0.113.1", "203.0.113.2", "203.0.113.3", "203.0.113.4", "203.0.113.5", "203.0.113.6", "203.0.113.7", "2001:db8::1"))
-	}
-	s := quiet(t, options(), shares...)
-	for _, name := range []string{srv, "ns.example.test.", "example.test."} {
-		q := question(name, wire.TypeANY)
-		q.SetEdns0(65535, true)
-		for _, udp := range []bool{true, false} {
-			reply := s.reply(nil, pack(t, q), udp)
-			if r := unpack(t, reply); len(reply) > 65535 || udp && len(reply) > 1232 || len(r.Answer) == 0 {
-				t.Errorf("%s: %d bytes, %d records", name, len(reply), len(r.Answer))
+	for length := range 12 {
+		var shares []failover.Share
+		for i := range 1100 {
+			id := strings.Repeat("x", 40+length) + strconv.Itoa(i)
+			shares = append(shares, share(id, 1, "203.0.113.1", "203.0.113.2", "203.0.113.3", "203.0.113.4", "203.0.113.5", "203.0.113.6", "203.0.113.7", "203.0.113.8", "203.0.113.9"))
+		}
+		s := quiet(t, options(), shares...)
+		for _, name := range []string{srv, "ns.example.test.", "example.test."} {
+			q := question(name, wire.TypeANY)
+			q.SetEdns0(65535, true)
+			for _, udp := range []bool{true, false} {
+				reply := s.reply(nil, pack(t, q), udp)
+				if r := unpack(t, reply); len(reply) > 65535 || udp && len(reply) > 1232 || !udp && r.Truncated || len(r.Answer) == 0 {
+					t.Errorf("%s: %d bytes, %d records, truncated %v", name, len(reply), len(r.Answer), r.Truncated)
+				}
 			}
 		}
-	}
-	if r := ask(t, s, question(gateway, wire.TypeA)); len(r.Answer) != 7 || r.Truncated {
-		t.Errorf("eight addresses: %v", r)
+		if r := ask(t, s, question(gateway, wire.TypeA)); len(r.Answer) != 8 || r.Truncated {
+			t.Errorf("nine addresses: %v", r)
+		}
 	}
 }
