@@ -15,7 +15,7 @@ import (
 
 const (
 	maxTTL         = time.Hour
-	maxDomain      = 100 // bytes with the final dot: SOA fits into 512 beside a question
+	maxDomain      = 160 // bytes with the final dot: the names below it fit into 255
 	maxNameservers = 13  // with their addresses in 512 bytes, as the root's
 )
 

@@ -130,13 +130,15 @@ func TestOptions(t *testing.T) {
 	}
 	// The longest names that are allowed can be answered.
 	o = options()
-	o.Domain = strings.Repeat("a.", 19) + strings.Repeat("b", 61)
+	o.Domain = strings.Repeat("a.", 49) + strings.Repeat("b", 61)
 	long := quiet(t, o, share(strings.Repeat("c", 63), 1, "203.0.113.1"))
 	r := ask(t, long, question("_http._tcp.gateway."+o.Domain+".", wire.TypeSRV))
 	if len(r.Answer) != 1 || r.Truncated || len(ask(t, long, question(r.Answer[0].(*wire.SRV).Target, wire.TypeA)).Answer) != 1 {
 		t.Errorf("the longest domain: %v", r)
 	}
-	if r := ask(t, long, question("nobody.gateway."+o.Domain+".", wire.TypeA)); r.Truncated || len(r.Ns) != 1 {
+	q := question("nobody.gateway."+o.Domain+".", wire.TypeA)
+	q.SetEdns0(1232, false)
+	if r := ask(t, long, q); r.Truncated || len(r.Ns) != 1 {
 		t.Errorf("the longest absence: %v", r)
 	}
 }
