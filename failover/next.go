@@ -200,12 +200,13 @@ func (s *State) weigh(o *Options, capacity, step float64) {
 	s.weight, s.steady = weight, 0
 }
 
-// usable is the part of the full weight that the zone's capacity allows.
+// usable is the part of the full weight that the zone's capacity allows; all of
+// it from 1.
 func usable(obs *Observation) float64 {
 	if obs.Capacity <= 0 {
 		return 1
 	}
-	return min(1, overprovisioning*float64(max(0, obs.Healthy))/float64(obs.Capacity))
+	return overprovisioning * float64(max(0, obs.Healthy)) / float64(obs.Capacity)
 }
 
 // step is the part of the full weight that the nth step allows, from 0.

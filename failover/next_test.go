@@ -158,6 +158,7 @@ func TestNext(t *testing.T) {
 		{"without a leader it stays out", "60 leader=0 az1=ddd az2=ddd : out 50\n 2 leader=1 : out 50\n 1 : in 50"},
 		{"without a leader it stays in", dead + "60 leader=0 az1=aaa az2=aaa : in 50\n 2 leader=1 : in 50\n 1 : out 50"},
 		{"not ready it stays out", "60 ready=0 az1=ddd az2=ddd : out 50\n 2 ready=1 : out 50\n 1 : in 50"},
+		{"not ready it does not count", "2 az1=ddd az2=ddd : out 50\n 1 ready=0 : out 50\n 2 ready=1 : out 50\n 1 : in 50"},
 		{"not ready it goes out at once", dead + "1 ready=0 : out 50"},
 
 		{"it stays in for hold", dead + "19 az1=aaa az2=aaa : in 50\n 60 : out 50"},
@@ -168,7 +169,7 @@ func TestNext(t *testing.T) {
 		{"nor is one that consul has not missed yet", dead + "60 az1=add az2=add : in 50"},
 		{"but one means against it is no matter", dead + "30 : in 50\n 2 az1=ada : in 50\n 1 : out 50"},
 		{"other zones are not what it waits for", dead + "60 az4=aaa : in 50"},
-		{"a weight out of range counts as the nearest in it", dead + "60 az1=aaa*-100 az2=aaa*48 : in 50"},
+		{"a weight out of range counts as the nearest in it", dead + "30 az1=aaa*-100 az2=aaa*48 : in 50\n 2 az2=aaa*49 : in 50\n 1 : out 50"},
 
 		{"out again, it may go in at once", dead + "19 az1=aaa az2=aaa : in 50\n 1 : out 50\n 2 az1=ddd az2=ddd : out 50\n 1 : in 50"},
 		{"but once every hold", dead + "1 ready=0 : out 50\n 18 ready=1 : out 50\n 1 : in 50"},
@@ -235,6 +236,19 @@ func TestStepsThatEndBelow(t *testing.T) {
 	s := newScene(failover.Primary)
 	s.opts.Steps = []int{20}
 	s.play(t, "20 : out 10\n 10 : in 10\n 1 : in 50")
+}
+
+// TestShortHold has each change of a standby need its own observations.
+func TestShortHold(t *testing.T) {
+	s := newScene(failover.Standby)
+	s.opts.Hold = s.opts.Heartbeat
+	s.play(t, `
+		2 az1=ddd az2=ddd : out 50
+		1 : in 50
+		2 az1=aaa : in 50
+		1 : out 50
+		2 az1=ddd : out 50
+		1 : in 50`)
 }
 
 func TestNextChangesNothingItIsGiven(t *testing.T) {

@@ -68,8 +68,8 @@ type judge struct {
 	dead     [2]int     // ticks that only this primary is dead and the rest is well
 
 	activations, handbacks int
-	limits                 int // activations that nothing could have known to be wrong
-	limitsHeard            int // of these: packets one way still came
+	limits                 int // activations beyond knowing
+	limitsHeard            int // of these: packets still came one way
 }
 
 const never = -1 << 30
@@ -123,7 +123,7 @@ func (j *judge) beat(w *world, e *edge) {
 	}
 	// A leader may take 2.5 s to find a dead standby, and is believed for 3 s.
 	// A standby that is out and cannot tell the leader is in for the others.
-	if w.responding.has(az3) && w.edges[az3].decision.In || w.consul.passing.has(az3) {
+	if w.responding.has(az3) && w.edges[az3].decision.In || w.consul.leads() && w.consul.in().has(az3) {
 		j.lastIn = w.now
 	}
 	if e.answers(az3) && w.now-j.lastIn > 24 {
@@ -131,7 +131,7 @@ func (j *judge) beat(w *world, e *edge) {
 	}
 	for p := range j.dead {
 		other := &w.edges[1-p]
-		if j.dead[p] > 20 && w.edgeDown.has(p) && other.decision.In && w.now-e.started > 2*neverHeard && e.answers(p) {
+		if j.dead[p] > stale+2 && w.edgeDown.has(p) && other.decision.In && w.now-e.started > 2*neverHeard && e.answers(p) {
 			j.fail(w, lingering, "%s by %s", names[p], names[e.id])
 		}
 	}

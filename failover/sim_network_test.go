@@ -23,8 +23,6 @@ const (
 // tick is the grain of simulated time.
 const tick = 250 * time.Millisecond
 
-func ticks(d time.Duration) int { return int(d / tick) }
-
 // set is a set of nodes.
 type set uint8
 

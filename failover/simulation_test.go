@@ -11,6 +11,7 @@ import (
 	"github.com/grayfed/grayfed/failover"
 )
 
+// histories are lived by TestSimulation; a tenth of them in short mode.
 const histories = 10_000
 
 // live lets one history unfold and judges it.
@@ -93,7 +94,11 @@ func run(t *testing.T, p program, count int, fill func(seed uint64) func(*plan))
 
 // TestSimulation holds histories of every kind to the invariants.
 func TestSimulation(t *testing.T) {
-	all := run(t, sound(), histories, func(seed uint64) func(*plan) { return kinds[seed%uint64(len(kinds))].fill })
+	count := histories
+	if testing.Short() {
+		count /= 10
+	}
+	all := run(t, sound(), count, func(seed uint64) func(*plan) { return kinds[seed%uint64(len(kinds))].fill })
 	for _, kind := range kinds {
 		t.Logf("%s: %s", kind.name, all[kind.name])
 	}
