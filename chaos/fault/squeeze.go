@@ -174,7 +174,7 @@ func (s *squeeze) apply(u *undo, pid int, name string) error {
 	for _, set := range settings {
 		file, optional := strings.CutSuffix(set.file, "?")
 		err := writeFile(filepath.Join(group, file), set.value)
-		if err != nil && !(optional && errors.Is(err, fs.ErrNotExist)) {
+		if err != nil && (!optional || !errors.Is(err, fs.ErrNotExist)) {
 			return fmt.Errorf("limit: %w", err)
 		}
 	}

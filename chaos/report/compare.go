@@ -94,7 +94,10 @@ func (s *Summary) add(run *Run) {
 	if len(run.Recoveries) > 0 {
 		inBand, dns, found := worst(run)
 		if !found {
-			inBand, dns = Never, Never
+			inBand = Never
+			if dns > 0 {
+				dns = Never
+			}
 		}
 		s.InBand.Times = append(s.InBand.Times, inBand)
 		s.DNS.Times = append(s.DNS.Times, dns)

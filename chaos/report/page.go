@@ -77,13 +77,51 @@ func WriteHTML(w io.Writer, run *Run) error {
 		return fmt.Errorf("the page's template: %w", err)
 	}
 	var out bytes.Buffer
-	if err := t.Execute(&out, newPage(run)); err != nil {
+	if err := t.Execute(&out, newPage(run.printable())); err != nil {
 		return fmt.Errorf("page of drill %s: %w", run.Drill, err)
 	}
 	if _, err := out.WriteTo(w); err != nil {
 		return fmt.Errorf("write the page of drill %s: %w", run.Drill, err)
 	}
 	return nil
+}
+
+// printable is the run with every text from outside made plain. Bytes that no
+// page may hold would make it ill-formed.
+func (r *Run) printable() *Run {
+	p := *r
+	for _, text := range []*string{&p.Drill, &p.About, &p.Target, &p.Version, (*string)(&p.Verdict), &p.Reason, &p.Load.Mix} {
+		*text = plain(*text)
+	}
+	p.Checks, p.Faults = slices.Clone(r.Checks), slices.Clone(r.Faults)
+	p.Detections, p.Recoveries, p.Buckets = slices.Clone(r.Detections), slices.Clone(r.Recoveries), slices.Clone(r.Buckets)
+	for n := range p.Checks {
+		c := &p.Checks[n]
+		c.Name, c.Goal, c.Measured = plain(c.Name), plain(c.Goal), plain(c.Measured)
+	}
+	for n := range p.Faults {
+		p.Faults[n].Fault, p.Faults[n].Error = plain(p.Faults[n].Fault), plain(p.Faults[n].Error)
+	}
+	for n := range p.Detections {
+		d := &p.Detections[n]
+		d.By, d.Edge, d.What = plain(d.By), plain(d.Edge), plain(d.What)
+	}
+	for n := range p.Recoveries {
+		p.Recoveries[n].Fault = plain(p.Recoveries[n].Fault)
+	}
+	for n := range p.Buckets {
+		p.Buckets[n].Zones = printableKeys(p.Buckets[n].Zones)
+	}
+	p.Totals.Reasons = printableKeys(p.Totals.Reasons)
+	return &p
+}
+
+func printableKeys(counts map[string]int) map[string]int {
+	plainly := make(map[string]int, len(counts))
+	for name, n := range counts {
+		plainly[plain(name)] += n
+	}
+	return plainly
 }
 
 func newPage(run *Run) *page {

@@ -42,12 +42,11 @@ func NewProgress(w io.Writer, tty bool) *Progress { return &Progress{w: w, tty: 
 func (p *Progress) Update(live Live) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	line := fmt.Sprintf("%5.1f of %.0f s  %.0f/s  p50 %s  p99 %s  lost %s  wrong %s", live.Elapsed.Seconds(), live.Of.Seconds(),
+	line := fmt.Sprintf("%5.1f/%.0f s  %.0f/s  p50 %s  p99 %s  lost %s  wrong %s", live.Elapsed.Seconds(), live.Of.Seconds(),
 		live.Rate, span(live.P50), span(live.P99), count(live.Lost), count(live.Wrong))
 	if len(live.Broken) > 0 {
-		line += "  broken: " + strings.Join(live.Broken, ", ")
+		line += "  | " + plain(strings.Join(live.Broken, ", "))
 	}
-	line = plain(line)
 	if !p.tty {
 		if live.Elapsed >= p.next {
 			p.next = live.Elapsed - live.Elapsed%progressEvery + progressEvery
@@ -68,7 +67,8 @@ func (p *Progress) Say(text string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.clear()
-	_, _ = fmt.Fprintln(p.w, plain(text))
+	margin := text[:len(text)-len(strings.TrimLeft(text, " "))]
+	_, _ = fmt.Fprintln(p.w, margin+plain(text))
 }
 
 // Begin starts the next run.

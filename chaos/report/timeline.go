@@ -102,5 +102,5 @@ func (r *Run) zones() []string {
 
 // perSecond is a column's count as a rate. The last column may be shorter.
 func (t *timeline) perSecond(c *column, count int) float64 {
-	return float64(count) / min(t.width, t.end-c.start).Seconds()
+	return float64(count) / max(BucketWidth, min(t.width, t.end-c.start)).Seconds()
 }

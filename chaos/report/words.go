@@ -42,9 +42,11 @@ func share(part, whole int) string {
 	return strconv.FormatFloat(100*float64(part)/float64(whole), 'f', 3, 64) + "%"
 }
 
-// plain is text from outside as one line of a terminal may show it: no control
-// characters, nothing that turns the direction of writing.
+// plain is text from outside as one line of a terminal, or a page, may show it:
+// no control characters, nothing that turns the direction of writing. Joined
+// errors are parted by semicolons.
 func plain(text string) string {
+	text = strings.ReplaceAll(strings.TrimSpace(text), "\n", "; ")
 	return strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return '\uFFFD'
