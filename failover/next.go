@@ -87,9 +87,9 @@ type State struct {
 // from the standby and from Consul's quorum at once, directly and through
 // others, the standby goes in beside it, after the same time as if it had died.
 // Nothing that a program on this side of the cut can know tells the one from the
-// other. One way that is cut is enough, or packets lost for so long, since all
-// three means ask and wait for an answer: a packet that the primary sends on its
-// own counts for nothing. Who then gets the standby's answer is served by it.
+// other. A cut of one way is enough, as are lost packets for so long: all three
+// means ask and wait for an answer, so what the primary sends on its own could
+// tell and is not listened to. Who gets the standby's answer is served by it.
 func Next(o *Options, s State, obs *Observation) (State, Decision) {
 	s = s.advance(o, obs.At)
 	if o.Role == Standby {
