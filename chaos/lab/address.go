@@ -63,11 +63,13 @@ func (l *Lab) Edge(zone string) EdgeAddress {
 	}
 }
 
-// DNSServers are the edges' name servers, "ip:port", one a zone.
+// DNSServers are the edges' name servers, "ip:port", one a zone that has one.
 func (l *Lab) DNSServers() []string {
 	var servers []string
 	for _, z := range l.opts.Zones {
-		servers = append(servers, l.at(z.Name, z.DNS))
+		if z.DNS != 0 {
+			servers = append(servers, l.at(z.Name, z.DNS))
+		}
 	}
 	return servers
 }

@@ -11,7 +11,7 @@ const pollInterval = 50 * time.Millisecond
 
 // bringUp starts etcd, then the edges, then the instances, and waits for each
 // to answer. A child that ends meanwhile fails it at once.
-func (l *Lab) bringUp(ctx context.Context) (err error) {
+func (l *Lab) bringUp(ctx context.Context) error {
 	if err := l.equip(); err != nil {
 		return err
 	}
@@ -25,6 +25,7 @@ func (l *Lab) bringUp(ctx context.Context) (err error) {
 		{[]string{edgePart}, "the edges to be ready", l.ready},
 		{[]string{instancePart}, "all edges to serve all versions", l.serving},
 		{nil, "Consul to have a leader", l.consulLeads},
+		{nil, "the edges to be in DNS", l.resolving},
 	} {
 		for _, p := range l.parts {
 			if !slices.Contains(stage.kinds, p.kind) {
@@ -46,9 +47,10 @@ func (l *Lab) bringUp(ctx context.Context) (err error) {
 	return nil
 }
 
+// etcdListens reports a member of etcd, or a Consul server, that does not listen.
 func (l *Lab) etcdListens(ctx context.Context) error {
 	for _, p := range l.parts {
-		if p.kind == etcdPart {
+		if p.kind == etcdPart || p.kind == consulPart {
 			if err := l.listens(ctx, p); err != nil {
 				return err
 			}

@@ -19,7 +19,7 @@ const (
 	SampleTag = "v2-beta"
 	// StrictTag is a release of the same version that does not fall back.
 	StrictTag = "v2-strict"
-	// Domain is what the edges' name servers answer for, in namespaces.
+	// Domain is what the edges' name servers answer for.
 	Domain = "grayfed.test"
 )
 
@@ -67,6 +67,27 @@ gossip:
   peers: [{{range $n, $p := .Peers}}{{if $n}}, {{end}}"{{$p}}"{{end}}]
 {{- with .Secured}}
   key_file: {{printf "%q" .GossipKey}}
+reach: {{.Reach}}
+peer:
+  address: {{.Peer}}
+  tls:
+    ca_file: {{printf "%q" .CA}}
+    cert_file: {{printf "%q" .EdgePair.CertFile}}
+    key_file: {{printf "%q" .EdgePair.KeyFile}}
+consul:
+  address: http://{{.Consul}}
+{{- end}}
+{{- with .DNS}}
+failover:
+  role: {{.Role}}
+  {{- if .Primaries}}
+  primaries: [{{range $n, $p := .Primaries}}{{if $n}}, {{end}}{{$p}}{{end}}]
+  {{- end}}
+  hold: {{.Hold}}
+  step_every: {{.StepEvery}}
+dns:
+  address: {{.Address}}
+  domain: {{.Domain}}
 {{- end}}
 log:
   format: text
@@ -109,11 +130,51 @@ spec:
   explain: true
 `))
 
+// A lab waits less than a real federation before an edge that came back gets
+// clients: nobody would wait for it. How fast one that is gone loses them is as
+// it is by default.
+const (
+	hold      = 2 * time.Second
+	stepEvery = 500 * time.Millisecond
+)
+
+// dnsSettings are what an edge needs to answer DNS.
+type dnsSettings struct {
+	Role      string
+	Primaries []string
+	Hold      time.Duration
+	StepEvery time.Duration
+	Address   string
+	Domain    string
+}
+
+// dnsOf is nil where a zone has no port for it.
+func (l *Lab) dnsOf(z Zone) *dnsSettings {
+	if z.DNS == 0 {
+		return nil
+	}
+	s := &dnsSettings{Role: "primary", Hold: hold, StepEvery: stepEvery, Address: l.at(z.Name, z.DNS), Domain: Domain}
+	if l.standby(z) {
+		s.Role = "standby"
+		for _, other := range l.opts.Zones {
+			if !l.standby(other) {
+				s.Primaries = append(s.Primaries, other.Name)
+			}
+		}
+	}
+	return s
+}
+
+// standby: the zones of the first one's region take clients, the others stand
+// in for them.
+func (l *Lab) standby(z Zone) bool { return z.Region != l.opts.Zones[0].Region }
+
 // secured is what an edge has off loopback beside what it has on it.
 type secured struct {
-	DataTLS, Health    string // addresses
-	DataPair, EdgePair keyPair
-	Tokens, GossipKey  string // files
+	DataTLS, Health, Peer, Consul string // addresses
+	DataPair, EdgePair            keyPair
+	Tokens, GossipKey, CA         string // files
+	Reach                         string
 }
 
 // Documents is the path of the file with a zone's documents. On loopback all
@@ -149,7 +210,7 @@ func (l *Lab) writeConfig() error {
 		values := map[string]any{
 			"Zone": z, "DataDir": dataDir, "Documents": l.Documents(z.Name), "AccessLog": l.opts.AccessLog,
 			"Data": l.at(z.Name, z.Data), "Admin": l.at(z.Name, z.Admin), "Gossip": l.at(z.Name, z.Gossip),
-			"Etcd": l.etcdClients(n), "Peers": l.gossipPeers(z),
+			"Etcd": l.etcdClients(n), "Peers": l.gossipPeers(z), "DNS": l.dnsOf(z),
 		}
 		if l.opts.Namespaces {
 			s, err := l.secure(z)
@@ -231,9 +292,10 @@ func (l *Lab) secure(z Zone) (*secured, error) {
 		return nil, err
 	}
 	return &secured{
-		DataTLS: l.at(z.Name, dataTLSPort), Health: loopback(healthPort),
+		DataTLS: l.at(z.Name, dataTLSPort), Health: loopback(healthPort), Peer: l.at(z.Name, peerPort),
+		Consul: loopback(consulPort), Reach: l.opts.Reach,
 		DataPair: l.authority.pair(z.Name + "-data"), EdgePair: edge,
-		Tokens: l.secretFile("tokens"), GossipKey: l.secretFile("gossip.key"),
+		Tokens: l.secretFile("tokens"), GossipKey: l.secretFile("gossip.key"), CA: l.secretFile("ca.crt"),
 	}, nil
 }
 

@@ -15,6 +15,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/grayfed/grayfed/edge/config"
 )
 
 const (
@@ -32,7 +34,7 @@ type Zone struct {
 	Data     int      // TCP port of the edge's data listener
 	Admin    int      // TCP port of the edge's HTTP API
 	Gossip   int      // TCP and UDP port of the edge's gossip
-	DNS      int      // TCP and UDP port of the edge's name server
+	DNS      int      // TCP and UDP port of the edge's name server; 0: none
 	Versions []string // of the sample service
 }
 
@@ -62,11 +64,14 @@ type Options struct {
 	OneRelease bool
 	// Namespaces makes each zone a network namespace. It takes root.
 	Namespaces bool
-	Consul     string // the Consul agent, for namespaces; "" looks on PATH and for what `make consul` fetched
-	Etcd       int    // TCP port for etcd's clients; on loopback
-	EtcdPeer   int    // TCP port for etcd's peers; on loopback
-	AccessLog  bool
-	Output     io.Writer // the children's logs, prefixed
+	// Reach is how edges reach other zones in namespaces: "direct", the
+	// default, or "gateway", through the other zone's edge.
+	Reach     string
+	Consul    string // the Consul agent, for namespaces; "" looks on PATH and for what `make consul` fetched
+	Etcd      int    // TCP port for etcd's clients; on loopback
+	EtcdPeer  int    // TCP port for etcd's peers; on loopback
+	AccessLog bool
+	Output    io.Writer // the children's logs, prefixed
 	// Ready is called once, when every edge serves every version from every
 	// zone. It may be nil.
 	Ready func(*Lab)
@@ -78,6 +83,12 @@ func (o *Options) validate() error {
 	}
 	if o.Replicas == 0 {
 		o.Replicas = 1
+	}
+	if o.Reach == "" {
+		o.Reach = config.ReachDirect
+	}
+	if o.Reach != config.ReachDirect && o.Reach != config.ReachGateway {
+		return fmt.Errorf("reach is %q, allowed %s and %s", o.Reach, config.ReachDirect, config.ReachGateway)
 	}
 	if o.Binary == "" || o.Output == nil {
 		return errors.New("a lab needs a binary and an output")

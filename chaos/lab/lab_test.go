@@ -1,7 +1,6 @@
 package lab
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -9,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -113,6 +113,7 @@ func TestLab(t *testing.T) {
 		test func(*testing.T, *started)
 	}{
 		{"what it is", testParts},
+		{"name servers", testNameServers},
 		{"partition", testPartition},
 		{"kill and start", testKillAndStart},
 		{"freeze", testFreeze},
@@ -182,27 +183,23 @@ func pids(t *testing.T, folder string) []int {
 func testCrash(t *testing.T, binary string) {
 	folder := t.TempDir()
 	command := exec.Command(binary, "dev", "--namespaces", "--data-dir", folder)
-	out, err := command.StdoutPipe()
-	done(t, err)
+	said := new(log)
+	command.Stdout, command.Stderr = said, said
 	done(t, command.Start())
-	ready := false
-	var said bytes.Buffer
-	for lines := bufio.NewScanner(out); !ready && lines.Scan(); {
-		said.WriteString(lines.Text() + "\n")
-		ready = lines.Text() == "ready"
-	}
-	parts := pids(t, folder)
+	// Edges, etcd and Consul in three zones, Consul in two, and ten instances.
+	const all = 3*3 + 2 + 10
+	eventually(t, "all its processes run", func() error {
+		if n := len(pids(t, folder)); n < all {
+			return fmt.Errorf("%d of %d; it said\n%s", n, all, said)
+		}
+		return nil
+	})
 	number := slotOf(t, command.Process.Pid)
-	if err := command.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
+	done(t, command.Process.Kill())
 	_ = command.Wait() // it was killed
-	if !ready || len(parts) < 15 {
-		t.Fatalf("ready: %v, with %d processes; it said\n%s", ready, len(parts), &said)
-	}
 	eventually(t, "its processes end", func() error {
 		if left := pids(t, folder); len(left) > 0 {
-			return fmt.Errorf("%v of %v", left, parts)
+			return fmt.Errorf("%v are left", left)
 		}
 		return nil
 	})
@@ -243,6 +240,22 @@ func testParts(t *testing.T, s *started) {
 		pid, err := s.Pid(part)
 		if err != nil || syscall.Kill(pid, 0) != nil {
 			t.Errorf("%s has process %d, %v", part, pid, err)
+		}
+	}
+}
+
+// testNameServers: every edge's sends clients to a primary.
+func testNameServers(t *testing.T, s *started) {
+	if len(s.DNSServers()) != 3 {
+		t.Errorf("name servers are %v", s.DNSServers())
+	}
+	for _, server := range s.DNSServers() {
+		resolver := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, server)
+		}}
+		got, err := resolver.LookupHost(t.Context(), "gateway."+Domain+".")
+		if err != nil || len(got) != 1 || got[0] != s.host("az1") && got[0] != s.host("az2") {
+			t.Errorf("%s resolves the gateway to %q, %v", server, got, err)
 		}
 	}
 }

@@ -25,6 +25,12 @@ func (l *Lab) ports() []port {
 			port{z.Name + "'s gossip", "--gossip-ports", z.Gossip, false},
 			port{z.Name + "'s gossip", "--gossip-ports", z.Gossip, true},
 		)
+		if z.DNS != 0 {
+			ports = append(ports,
+				port{z.Name + "'s name server", "--dns-ports", z.DNS, false},
+				port{z.Name + "'s name server", "--dns-ports", z.DNS, true},
+			)
+		}
 	}
 	return ports
 }

@@ -9,6 +9,8 @@ import (
 	"io"
 	"net/http"
 	"time"
+
+	"github.com/grayfed/grayfed/edge/config"
 )
 
 // callTimeout bounds one question to an edge.
@@ -67,6 +69,55 @@ func (l *Lab) complete(ctx context.Context, z Zone) error {
 	}
 	return nil
 }
+
+// resolving reports an edge that does not answer DNS with all primaries, at
+// their full weights and confirmed by Consul, and no standby. On loopback that
+// is not waited for: a name server answers from its first moment.
+func (l *Lab) resolving(ctx context.Context) error {
+	if !l.opts.Namespaces {
+		return nil
+	}
+	for _, z := range l.opts.Zones {
+		if err := l.resolves(ctx, z); err != nil {
+			return fmt.Errorf("%s's edge: %w", z.Name, err)
+		}
+	}
+	return nil
+}
+
+func (l *Lab) resolves(ctx context.Context, z Zone) error {
+	client, err := l.Client(z.Name)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	f, err := client.Failover(ctx)
+	if err != nil {
+		return err
+	}
+	if len(f.Entries) != len(l.opts.Zones) {
+		return fmt.Errorf("it knows %d of %d entries", len(f.Entries), len(l.opts.Zones))
+	}
+	full := config.DefaultFailover().Weight
+	for _, e := range f.Entries {
+		entryZone, _ := l.zone(e.Zone)
+		switch standby := l.standby(entryZone); {
+		case standby && e.SharePercent > 0:
+			return fmt.Errorf("it sends clients to the standby %s", e.Edge)
+		case !standby && (e.SharePercent <= 0 || e.Weight != full):
+			return fmt.Errorf("it sends %.0f%% of the clients to %s, which has weight %d of %d", e.SharePercent, e.Edge, e.Weight, full)
+		case !standby && e.Consul != alive:
+			return fmt.Errorf("consul says %s of %s", e.Consul, e.Edge)
+		}
+	}
+	if !f.Consul.Leader || !f.Consul.Registered {
+		return fmt.Errorf("it is not registered with a leader of Consul: %s", f.Consul.Error)
+	}
+	return nil
+}
+
+// alive is a verdict on an entry.
+const alive = "alive"
 
 // ask sends one request through an edge.
 func ask(ctx context.Context, client *http.Client, base, tag string) (err error) {

@@ -15,9 +15,9 @@ import (
 // newDevCommand runs a whole federation on this machine.
 func newDevCommand() *cobra.Command {
 	var (
-		data, admin, gossip []int
-		opts                lab.Options
-		runFor              time.Duration
+		data, admin, gossip, dns []int
+		opts                     lab.Options
+		runFor                   time.Duration
 	)
 	command := &cobra.Command{
 		Use:   "dev",
@@ -34,7 +34,7 @@ and watch the others take over. Ctrl-C ends everything.`,
 			if opts.Namespaces {
 				return runNamespaces(cmd, opts, runFor)
 			}
-			for flag, ports := range map[string][]int{"--data-ports": data, "--admin-ports": admin, "--gossip-ports": gossip} {
+			for flag, ports := range map[string][]int{"--data-ports": data, "--admin-ports": admin, "--gossip-ports": gossip, "--dns-ports": dns} {
 				if len(ports) != 3 {
 					return usageError(fmt.Errorf("%s takes three ports, one a zone, and got %d", flag, len(ports)))
 				}
@@ -46,7 +46,8 @@ and watch the others take over. Ctrl-C ends everything.`,
 			opts.Binary, opts.Output = binary, cmd.OutOrStdout()
 			opts.Zones, opts.OneRelease = lab.DefaultZones(), true
 			for n := range opts.Zones {
-				opts.Zones[n].Data, opts.Zones[n].Admin, opts.Zones[n].Gossip = data[n], admin[n], gossip[n]
+				z := &opts.Zones[n]
+				z.Data, z.Admin, z.Gossip, z.DNS = data[n], admin[n], gossip[n], dns[n]
 			}
 			opts.Ready = func(*lab.Lab) { printTour(cmd.OutOrStdout(), opts.Zones) }
 			return runLab(cmd.Context(), opts, runFor)
@@ -56,10 +57,12 @@ and watch the others take over. Ctrl-C ends everything.`,
 	flags.IntSliceVar(&data, "data-ports", []int{8081, 8082, 8083}, "data ports of az1, az2 and az3")
 	flags.IntSliceVar(&admin, "admin-ports", []int{9081, 9082, 9083}, "admin ports of az1, az2 and az3")
 	flags.IntSliceVar(&gossip, "gossip-ports", []int{7946, 7947, 7948}, "gossip ports (TCP and UDP) of az1, az2 and az3")
+	flags.IntSliceVar(&dns, "dns-ports", []int{8601, 8602, 8603}, "ports (TCP and UDP) of the name servers of az1, az2 and az3")
 	flags.IntVar(&opts.Etcd, "etcd-port", 2379, "port of the embedded etcd")
 	flags.IntVar(&opts.EtcdPeer, "etcd-peer-port", 2380, "peer port of the embedded etcd")
 	flags.StringVar(&opts.DataDir, "data-dir", "", "folder for data and generated configuration (default: a temporary one, removed at the end)")
 	flags.BoolVar(&opts.Namespaces, "namespaces", false, "give each zone a network namespace and a Consul server; needs root")
+	flags.StringVar(&opts.Reach, "reach", "direct", "with --namespaces, how edges reach other zones: direct or gateway (through their edges)")
 	flags.BoolVar(&opts.AccessLog, "access-log", false, "print a line for every request")
 	flags.DurationVar(&runFor, "for", 0, "end by itself after this time (default: run until Ctrl-C)")
 	return command
@@ -88,9 +91,10 @@ ready
   curl -s -H 'x-release-tag: v2-beta' http://127.0.0.1:%[2]d/api/v1/users/42   # az3 has none: v2-beta in az1 or az2
   curl -si -H 'x-release-tag: v2-beta' -H 'x-gray-explain: 1' http://127.0.0.1:%[1]d/api/v1/users/42 | grep -i x-gray
   curl -s http://127.0.0.1:%[3]d/v1/federation
+  dig @127.0.0.1 -p %[4]d +short gateway.%[5]s                           # where DNS sends clients
   pkill -9 -f 'zone az1 .*version v2-beta'                                    # then ask az1 for v2-beta again
 
 Ctrl-C ends everything.
 
-`, first.Data, last.Data, first.Admin)
+`, first.Data, last.Data, first.Admin, first.DNS, lab.Domain)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -37,6 +38,14 @@ func TestDevServesTheTour(t *testing.T) {
 			if explained := answered.Get("x-gray-decision") != ""; explained != (tag != "") {
 				t.Errorf("zone %d, tag %q: x-gray-decision present %v", zone, tag, explained)
 			}
+		}
+	}
+	for _, server := range d.dns {
+		resolver := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, server)
+		}}
+		if got, err := resolver.LookupHost(t.Context(), "gateway.grayfed.test."); err != nil || len(got) != 1 || got[0] != "127.0.0.1" {
+			t.Errorf("%s resolves the gateway to %q, %v", server, got, err)
 		}
 	}
 	var fed struct {
@@ -318,6 +327,13 @@ func TestDevSaysWhatIsWrong(t *testing.T) {
 			ports[8] = takenUDPPort
 			return devArgs(dir, ports)
 		}, []string{"az3", takenUDPPort, "udp", "--gossip-ports"}},
+		"a name server's port taken for UDP": {func(dir string, ports []string) []string {
+			ports[12] = takenUDPPort
+			return devArgs(dir, ports)
+		}, []string{"az2", takenUDPPort, "udp", "--dns-ports"}},
+		"an unknown reach": {func(dir string, ports []string) []string {
+			return append(devArgs(dir, ports), "--reach", "by train")
+		}, []string{"by train", "direct", "gateway"}},
 		"a data folder that is a file": {func(_ string, ports []string) []string {
 			return devArgs(file, ports)
 		}, []string{"data folder", file}},
@@ -326,7 +342,7 @@ func TestDevSaysWhatIsWrong(t *testing.T) {
 		}, []string{"--data-ports", "three ports"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			command := exec.Command(binary(t), c.args(t.TempDir(), freePorts(t, 11))...)
+			command := exec.Command(binary(t), c.args(t.TempDir(), freePorts(t, devPorts))...)
 			out, err := command.CombinedOutput()
 			if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() <= 0 {
 				t.Errorf("ended with %v", err)
@@ -347,7 +363,7 @@ func TestDevSaysWhatIsWrong(t *testing.T) {
 // started is ended.
 func TestDevChildDiesAtTheStart(t *testing.T) {
 	dir := writeFiles(t, "etcd", "not a folder")
-	command := exec.Command(binary(t), devArgs(dir, freePorts(t, 11))...)
+	command := exec.Command(binary(t), devArgs(dir, freePorts(t, devPorts))...)
 	out, err := command.CombinedOutput()
 	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != exitFailure {
 		t.Errorf("ended with %v", err)

@@ -31,6 +31,7 @@ type dev struct {
 	dir     string
 	data    []string // base URLs
 	admin   []string
+	dns     []string      // "ip:port"
 	exited  chan struct{} // closed when it has ended
 	err     error         // how it ended; set before exited is closed
 
@@ -65,6 +66,9 @@ func freePorts(t *testing.T, n int) []string {
 	return nil
 }
 
+// devPorts is how many ports dev needs.
+const devPorts = 14
+
 func devArgs(dir string, ports []string) []string {
 	return []string{
 		"dev", "--data-dir", dir,
@@ -72,16 +76,18 @@ func devArgs(dir string, ports []string) []string {
 		"--admin-ports", strings.Join(ports[3:6], ","),
 		"--gossip-ports", strings.Join(ports[6:9], ","),
 		"--etcd-port", ports[9], "--etcd-peer-port", ports[10],
+		"--dns-ports", strings.Join(ports[11:14], ","),
 	}
 }
 
 func startDev(t *testing.T, extra ...string) *dev {
 	t.Helper()
 	d := &dev{t: t, dir: t.TempDir(), exited: make(chan struct{})}
-	ports := freePorts(t, 11)
+	ports := freePorts(t, devPorts)
 	for n := range 3 {
 		d.data = append(d.data, "http://127.0.0.1:"+ports[n])
 		d.admin = append(d.admin, "http://127.0.0.1:"+ports[3+n])
+		d.dns = append(d.dns, "127.0.0.1:"+ports[11+n])
 	}
 	// A relative folder must do.
 	d.command = exec.Command(binary(t), append(devArgs(filepath.Base(d.dir), ports), extra...)...)
