@@ -123,14 +123,26 @@ func TestRegistrationStorm(t *testing.T) {
 	broken(t, f)
 	eventually(t, "all are registered", counts(t, client, stormService, spec.Count))
 	short, none := federation.Duration(ttl), federation.Duration(0)
+	var stored int64
 	for id, ttl := range map[string]*federation.Duration{"lapses": &short, "stays": &none} {
-		if _, err := client.Register(t.Context(), federation.Key{Service: "users", ID: id}, api.Registration{
+		instance, err := client.Register(t.Context(), federation.Key{Service: "users", ID: id}, api.Registration{
 			Zone: "az1", Address: stormAddress, TTL: ttl,
-		}, api.WriteOptions{}); err != nil {
+		}, api.WriteOptions{})
+		if err != nil {
 			t.Fatal(err)
 		}
+		stored = max(stored, instance.Revision)
 	}
-	eventually(t, "the one without heartbeats has lapsed", counts(t, client, "users", 1))
+	eventually(t, "the one without heartbeats has lapsed", func() error {
+		list, err := client.Instances(t.Context(), "users")
+		if err != nil {
+			return err
+		}
+		if list.Revision < stored || len(list.Instances) != 1 {
+			return fmt.Errorf("revision %d of %d, instances %+v", list.Revision, stored, list.Instances)
+		}
+		return nil
+	})
 	if err := counts(t, client, stormService, spec.Count)(); err != nil {
 		t.Error(err)
 	}

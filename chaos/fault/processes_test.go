@@ -216,6 +216,22 @@ func TestRollingUpgrade(t *testing.T) {
 	}
 }
 
+// TestRollingUpgradeCrashes: a part whose other program has crashed since is
+// started as what it was.
+func TestRollingUpgradeCrashes(t *testing.T) {
+	m := zonesOfParts(t)
+	f := create(t, Spec{Kind: "rolling-upgrade", Binary: otherProgram(t), Parts: []string{"az2/edge"}, Delay: time.Minute}, m)
+	broken(t, f)
+	if err := m.parts["az2/edge"].command.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	<-m.parts["az2/edge"].ended
+	mended(t, f)
+	if said := m.ask("az2/edge"); !strings.HasPrefix(said, os.Args[0]+" ") {
+		t.Errorf("az2/edge is %s", said)
+	}
+}
+
 // TestRollingUpgradeFails: an upgrade that does not start goes no further, and
 // is rolled back; so is one that could not even begin.
 func TestRollingUpgradeFails(t *testing.T) {

@@ -2,15 +2,18 @@ package fault
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // newRollingUpgrade lets one edge after another end as an operator ends it,
-// starts another version of the program in its place, and waits until that is
-// ready. Mended, they are rolled back one after another, the last first.
+// starts another version of the program in its place, waits until that is ready,
+// and for spec's delay before the next. Mended, they are rolled back likewise,
+// the last first.
 func newRollingUpgrade(spec Spec, target any) (Fault, error) {
 	patterns := spec.Parts
 	if len(patterns) == 0 {
@@ -34,13 +37,16 @@ func newRollingUpgrade(spec Spec, target any) (Fault, error) {
 		return nil, fmt.Errorf("binary %s is not a program", spec.Binary)
 	}
 	return &plan{what: "upgrade " + list(matched) + " to " + spec.Binary, do: func(ctx context.Context, u *undo) error {
-		for _, part := range matched {
+		for n, part := range matched {
 			up := &upgrade{part: part, down: downed{processes: processes}, binaries: binaries, clients: clients}
+			if n > 0 {
+				up.rest = spec.Delay
+				if err := pause(ctx, up.rest); err != nil {
+					return err
+				}
+			}
 			u.push("roll "+part+" back", up.back)
 			if err := up.to(ctx, spec.Binary); err != nil {
-				return err
-			}
-			if err := pause(ctx, spec.Delay); err != nil {
 				return err
 			}
 		}
@@ -54,7 +60,9 @@ type upgrade struct {
 	down     downed
 	binaries Binaries
 	clients  Clients
-	replaced bool // it has been ended, and may run the other program
+	rest     time.Duration // between this part and the one before it, either way
+	replaced bool          // it has been ended, and may run the other program
+	returned bool          // it has been started as the target's own again
 }
 
 func (p *upgrade) to(ctx context.Context, binary string) error {
@@ -76,16 +84,28 @@ func (p *upgrade) back(ctx context.Context) error {
 	if err := p.binaries.SetBinary(p.part, ""); err != nil {
 		return err
 	}
-	if p.replaced && len(p.down.parts) == 0 {
-		if err := p.down.end(ctx, []string{p.part}, syscall.SIGTERM); err != nil {
+	if !p.replaced {
+		return nil
+	}
+	if !p.returned {
+		if len(p.down.parts) == 0 {
+			err := p.down.end(ctx, []string{p.part}, syscall.SIGTERM)
+			if errors.Is(err, os.ErrProcessDone) { // the other program has crashed
+				p.down.parts, err = []string{p.part}, nil
+			}
+			if err != nil {
+				return err
+			}
+		}
+		if err := p.down.start(ctx); err != nil {
 			return err
 		}
+		p.returned = true
 	}
-	if err := p.down.start(ctx); err != nil {
+	if err := p.ready(ctx); err != nil {
 		return err
 	}
-	p.replaced = false // it runs the target's own again, ready or not
-	return p.ready(ctx)
+	return pause(ctx, p.rest)
 }
 
 // ready waits until an edge says so; other parts are ready when they listen.

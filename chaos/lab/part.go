@@ -114,6 +114,9 @@ func (l *Lab) Signal(name string, signal syscall.Signal) error {
 		l.mu.Unlock()
 	}
 	if err := process.command.Process.Signal(signal); err != nil {
+		if errors.Is(err, os.ErrProcessDone) {
+			<-process.exited // so that whoever hears it can start it again
+		}
 		return fmt.Errorf("signal %s to %s: %w", signal, name, err)
 	}
 	if signal == syscall.SIGKILL {
