@@ -213,7 +213,7 @@ func (g *Gateway) answered(c *call, q *peer, to candidate) *exchange.Error {
 		}
 		c.metInstance(to, v.instance)
 		failure.Err = fmt.Errorf("edge %s: its attempt failed", q.edge.ID)
-	case status < 500:
+	case status >= 400 && status < 500:
 		// Refused for its form, before anything looked at it as a request.
 		failure.Phase, failure.Fault, failure.Wrote = exchange.PhaseConnect, exchange.FaultGateway, !atHand(&x.Request)
 		failure.Err = fmt.Errorf("edge %s: %w: status %d", q.edge.ID, errNotProcessed, status)

@@ -1,0 +1,237 @@
+package gateway
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/grayfed/grayfed/edge/exchange"
+	"github.com/grayfed/grayfed/federation"
+)
+
+// hopped is what became of a request that another edge sent.
+type hopped struct {
+	status  int
+	verdict string
+	body    string
+}
+
+// hop sends a request to the handler for other edges.
+func (r *rig) hop(method, hop string, fields ...string) hopped {
+	r.t.Helper()
+	x := &exchange.Exchange{Conn: &exchange.Conn{Remote: netip.MustParseAddrPort("192.0.2.7:1234")}, Start: time.Now()}
+	x.Request = exchange.Request{Method: method, Scheme: "https", Authority: "users.test", Path: "/a", Proto: exchange.HTTP2}
+	for n := 0; n < len(fields); n += 2 {
+		x.Request.Header.Add(fields[n], fields[n+1])
+	}
+	if hop != "" {
+		x.Request.Header.Add("x-gray-hop", hop)
+	}
+	h := r.gateway.PeerHandler()
+	h.Serve(x)
+	got := hopped{status: x.Response.Status}
+	got.verdict, _ = x.Response.Header.Get(exchange.FieldXGrayHop)
+	if n := x.Response.Header.Count(exchange.FieldXGrayHop); n != 1 {
+		r.t.Errorf("%d verdicts", n)
+	}
+	for body := x.Response.Body; body != nil; {
+		piece, err := body.Next()
+		if err == io.EOF { //nolint:errorlint // as bodies return it
+			break
+		}
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		got.body += string(piece)
+	}
+	if x.Response.Body != nil {
+		_ = x.Response.Body.Close()
+	}
+	h.Done(x, nil)
+	x.Release()
+	return got
+}
+
+// from is what az2's edge says of a request for a subset, as this edge's
+// documents have it.
+func (r *rig) from(release string, change ...func(*hop)) string {
+	h := hop{from: "az2-edge", hops: 1, service: "users", release: release, client: "198.51.100.7"}
+	decision, _ := r.gateway.routing.Load().services["users"].current.Load().Named(release)
+	h.selects = decision.Lane.Selects
+	for _, c := range change {
+		c(&h)
+	}
+	return string(h.append(nil))
+}
+
+func receiving(o *Options) { o.Edge, o.Peers = "az1-edge", true }
+
+// TestHopsThatAreNotProcessed: each says why, has no body, and reached nobody.
+func TestHopsThatAreNotProcessed(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	r := newRig(t, func(o *Options) { patient(t)(o); receiving(o); o.Registerer = reg })
+	config := usersConfig(federation.Permissive)
+	config.Releases = append(config.Releases, &federation.Release{
+		Name: "paused", Paused: true, Services: map[string]federation.Selector{"users": {Version: "v2"}},
+	})
+	config.Policies = map[string]Policy{"users": {MaxServiceRequests: 1}}
+	r.configure(config)
+	here, there := newOrigin(t, answering("here")), newOrigin(t, answering("there"))
+	r.register(instance("stable", "az1", "v1", here.address), instance("canary", "az2", "v2", there.address))
+	for name, c := range map[string]struct{ hop, reason string }{
+		"no word":           {"", "malformed-hop"},
+		"malformed":         {"from=az2-edge", "malformed-hop"},
+		"sent on before":    {r.from("", func(h *hop) { h.hops = 2 }), "hop-limit"},
+		"unknown service":   {r.from("", func(h *hop) { h.service = "orders" }), "unknown-service"},
+		"unknown release":   {r.from("", func(h *hop) { h.release = "v9" }), "unknown-subset"},
+		"release elsewhere": {r.from("", func(h *hop) { h.release = "elsewhere" }), "unknown-subset"},
+		"paused":            {r.from("", func(h *hop) { h.release = "paused" }), "unknown-subset"},
+		"other selector":    {r.from("", func(h *hop) { h.selects++ }), "other-subset"},
+		// It is in the sender's zone: nothing goes back.
+		"canary elsewhere":       {r.from("v2-beta"), "no-endpoint"},
+		"the one that failed it": {r.from("", func(h *hop) { h.not = "other,stable" }), "no-endpoint"},
+	} {
+		got := r.hop("POST", c.hop)
+		if got.status != 503 || got.verdict != "not-processed;reason="+c.reason || got.body != "" {
+			t.Errorf("%s: %+v, want %s", name, got, c.reason)
+		}
+	}
+	if got := r.hop("POST", r.from(""), "x-gray-hop", r.from("")); got.verdict != "not-processed;reason=malformed-hop" {
+		t.Errorf("twice: %+v", got)
+	}
+	if here.heads.Load() != 0 || there.heads.Load() != 0 {
+		t.Errorf("endpoints were asked %d and %d times", here.heads.Load(), there.heads.Load())
+	}
+	// The twin, and that no place was kept.
+	if got := r.hop("POST", r.from("")); got != (hopped{200, "served;instance=stable", "here"}) {
+		t.Errorf("the baseline: %+v", got)
+	}
+	r.settled()
+	if got := fmt.Sprint(counters(t, reg)); !strings.Contains(got, "grayfed_peer_requests_total{edge=unknown,outcome=not-processed} 11") {
+		t.Errorf("counted %s", got)
+	}
+	r.gateway.SetPeer(edgeOf("az2-edge", federation.EdgeAlive), false)
+	r.hop("POST", r.from(""))
+	if got := fmt.Sprint(counters(t, reg)); !strings.Contains(got, "grayfed_peer_requests_total{edge=az2-edge,outcome=served} 1") {
+		t.Errorf("counted %s", got)
+	}
+}
+
+// TestHopsAreTriedAgainOnlyUnwritten: what reached an endpoint is the sender's to
+// decide on, also when this edge would try again.
+func TestHopsAreTriedAgainOnlyUnwritten(t *testing.T) {
+	r := newRig(t, func(o *Options) { patient(t)(o); receiving(o) })
+	r.configure(usersConfig(federation.Strict))
+	breaks := newOrigin(t, func(*origin, net.Conn, string) bool { return false })
+	unwell := newOrigin(t, respondWith("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nx-gray-hop: not-processed\r\n\r\n"))
+	well := newOrigin(t, answering("well"))
+	for name, c := range map[string]struct {
+		first string // address of the endpoint that is taken first
+		want  hopped
+		asked int64 // of the second
+	}{
+		"refuses":  {refusingAddress(t), hopped{200, "served;instance=b", "well"}, 1},
+		"breaks":   {breaks.address, hopped{502, "failed;instance=a", ""}, 0},
+		"answers":  {unwell.address, hopped{503, "served;instance=a", ""}, 0},
+		"is asked": {well.address, hopped{200, "served;instance=a", "well"}, 1},
+	} {
+		before := well.heads.Load()
+		r.register(instance("a", "az1", "v2", c.first), instance("b", "az1", "v2", well.address))
+		got := r.hop("GET", r.from("v2-beta"))
+		if asked := well.heads.Load() - before; got != c.want || asked != c.asked {
+			t.Errorf("%s: %+v, the second asked %d times; want %+v and %d", name, got, asked, c.want, c.asked)
+		}
+		r.settled()
+	}
+	// None can be reached.
+	r.register(instance("a", "az1", "v2", refusingAddress(t)), instance("b", "az1", "v2", refusingAddress(t)))
+	if got := r.hop("GET", r.from("v2-beta")); got != (hopped{503, "not-processed;reason=not-reached", ""}) {
+		t.Errorf("none reached: %+v", got)
+	}
+}
+
+// TestHopsKeepTheRequest: an endpoint sees the request as the sender made it.
+func TestHopsKeepTheRequest(t *testing.T) {
+	r := newRig(t, func(o *Options) { patient(t)(o); receiving(o) })
+	r.configure(usersConfig(federation.Strict))
+	o := newOrigin(t, answering("x"))
+	limited := instance("stable", "az1", "v1", o.address)
+	limited.Capacity = 1
+	r.register(limited)
+	fields := []string{
+		"X-Forwarded-For", "198.51.100.7", "X-Real-IP", "198.51.100.7", "X-Request-ID", "abc", "Forwarded", "for=198.51.100.7",
+		"x-release-tag", "v9", "x_mine", "1",
+	}
+	if got := r.hop("GET", r.from(""), fields...); got.status != 200 {
+		t.Fatalf("%+v", got)
+	}
+	head := o.last()
+	for n := 0; n < len(fields); n += 2 {
+		if line := fields[n] + ": " + fields[n+1] + "\r\n"; strings.Count(head, line) != 1 {
+			t.Errorf("no %q in %q", line, head)
+		}
+	}
+	if strings.Contains(head, "x-gray-hop") || strings.Count(head, "\r\n") != 2+1+len(fields)/2 || !strings.Contains(head, "Host: users.test\r\n") {
+		t.Errorf("head %q", head)
+	}
+	r.hop("GET", r.from("", func(h *hop) { h.host = true }))
+	if head := o.last(); !strings.Contains(head, "Host: "+o.address+"\r\n") {
+		t.Errorf("head with the endpoint's host %q", head)
+	}
+	// Its declared capacity holds for other zones.
+	r.settled()
+	r.endpoint("stable").inFlight.Add(1)
+	if got := r.hop("GET", r.from("")); got.verdict != "not-processed;reason=no-endpoint" {
+		t.Errorf("beyond its capacity: %+v", got)
+	}
+	r.ask("GET", "/").expect(t, 200, "x") // within the zone the operator balances
+	r.endpoint("stable").inFlight.Add(-1)
+}
+
+// TestPanicOfAnotherEdge opens unhealthy endpoints here to its requests alone.
+func TestPanicOfAnotherEdge(t *testing.T) {
+	r := newRig(t, func(o *Options) { patient(t)(o); receiving(o) })
+	r.configure(usersConfig(federation.Strict))
+	o := newOrigin(t, answering("ill"))
+	r.register(instance("stable", "az1", "v1", o.address))
+	r.catalog.ObserveHealth(time.Now(), federation.HealthRecord{
+		Subject: federation.Key{Service: "users", ID: "stable"}, Observer: "edge-1", Incarnation: 1, Seq: 1,
+		Status: federation.Unhealthy, Received: time.Now(),
+	})
+	r.follow()
+	if got := r.hop("GET", r.from("")); got.verdict != "not-processed;reason=no-endpoint" {
+		t.Errorf("without panic: %+v", got)
+	}
+	if got := r.hop("GET", r.from("", func(h *hop) { h.panicking = true })); got != (hopped{200, "served;instance=stable", "ill"}) {
+		t.Errorf("with panic: %+v", got)
+	}
+}
+
+// TestHopsAllocateLittle: a request that another edge sent costs the reading of
+// its word beside what any costs.
+func TestHopsAllocateLittle(t *testing.T) {
+	g, prepare, x := pipeline(t, func(_ *Config, o *Options) { receiving(o) })
+	h := g.PeerHandler()
+	decision, _ := g.routing.Load().services["users"].current.Load().Named("")
+	told := hop{from: "az2-edge", hops: 1, service: "users", client: "192.0.2.1", selects: decision.Lane.Selects}
+	text := string(told.append(nil))
+	once := func() {
+		prepare(x)
+		x.Request.Header.Append(exchange.Field{Name: "x-gray-hop", Value: text, ID: exchange.FieldXGrayHop})
+		h.Serve(x)
+		if x.Response.Status != 200 {
+			t.Fatalf("status %d", x.Response.Status)
+		}
+		h.Done(x, nil)
+	}
+	once()
+	if n := testing.AllocsPerRun(1000, once); n > 3 {
+		t.Errorf("%v allocations per request", n)
+	}
+}
