@@ -9,7 +9,7 @@ import (
 
 // maxOutstanding bounds the requests under way to one edge, or by DNS: a silent
 // edge holds each for as long as a request may take. Those beyond fail at once.
-const maxOutstanding = 1024
+const maxOutstanding = 4096
 
 // asker sends one request and notes what came of it.
 type asker interface {

@@ -209,7 +209,9 @@ func (m *measured) buckets() []report.Bucket {
 }
 
 // recoveries says of each step that was broken how long it was felt, until it
-// was mended or the next step began.
+// was mended or the next step began. A request counts by the moment at which it
+// was meant to enter: from a recovery on, all that enter are well. What was
+// under way before has its latency, and is in the totals when it was lost.
 func (m *measured) recoveries() []report.Recovery {
 	steps := slices.Clone(m.steps)
 	slices.SortStableFunc(steps, func(a, b brokenStep) int { return cmp.Compare(a.begun, b.begun) })
@@ -246,7 +248,7 @@ func (m *measured) recovery(name string, during span, lost [][]span) report.Reco
 			r.Found = r.Found && o.intended < quiet
 		}
 		if (bad || o.latency() > m.slow) && !inDead(o, lost) {
-			r.InBand = max(r.InBand, o.done-during.from)
+			r.InBand = max(r.InBand, o.intended-during.from)
 			r.Found = r.Found && o.intended < quiet
 		}
 	}

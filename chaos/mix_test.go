@@ -27,17 +27,10 @@ func TestPlannerDealsExactly(t *testing.T) {
 		Mix:     Mix{Untagged: 5, Permissive: 3, Strict: 2, Posts: 20},
 	}
 	p := newPlanner(l, target)
-	type key struct {
-		edge  int
-		tls   bool
-		class class
-		post  bool
-	}
 	const n = 120_000
-	counts := make(map[key]int)
+	counts := make(map[job]int)
 	for range n {
-		j := p.next()
-		counts[key{j.edge, j.tls, j.class, j.post}]++
+		counts[p.next()]++
 	}
 	classes := map[class]float64{untagged: .5, permissive: .3, strict: .2}
 	for _, lane := range []struct {
@@ -51,7 +44,7 @@ func TestPlannerDealsExactly(t *testing.T) {
 		for class, part := range classes {
 			for post, half := range map[bool]float64{true: .2, false: .8} {
 				want := n * lane.share * part * half
-				got := float64(counts[key{lane.edge, lane.tls, class, post}])
+				got := float64(counts[job{lane.edge, lane.tls, class, post}])
 				if got < want-4 || got > want+4 {
 					t.Errorf("edge %d, tls %v, class %d, post %v: %v requests, want %v", lane.edge, lane.tls, class, post, got, want)
 				}

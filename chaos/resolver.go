@@ -176,8 +176,8 @@ func query(conn net.Conn, name dnsmessage.Name, kind dnsmessage.Type) (netip.Add
 // what is none to the query.
 func readAnswer(data []byte, id uint16) (answered bool, addr netip.Addr, ttl time.Duration, err error) {
 	var p dnsmessage.Parser
-	header, err := p.Start(data)
-	if err != nil || !header.Response || header.ID != id {
+	header, unread := p.Start(data)
+	if unread != nil || !header.Response || header.ID != id {
 		return false, addr, 0, nil
 	}
 	if header.RCode != dnsmessage.RCodeSuccess {
