@@ -53,15 +53,16 @@ func (l *Lab) equipConsul(p *part) error {
 	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return fmt.Errorf("folder of %s's Consul: %w", p.node, err)
 	}
-	// As deploy/consul has it, and explains.
+	// What decides how fast it is, is as in deploy/consul, which explains it.
 	settings, err := json.MarshalIndent(map[string]any{
 		"server": true, "bootstrap_expect": len(servers), "retry_join": servers, "retry_interval": "1s",
 		"datacenter": "lab", "node_name": p.node, "data_dir": filepath.Join(folder, "data"),
 		"bind_addr": l.host(p.node), "client_addr": "127.0.0.1", "ports": map[string]int{"dns": -1, "serf_wan": -1},
-		"performance": map[string]int{"raft_multiplier": 1},
+		"performance": map[string]any{"raft_multiplier": 1, "rpc_hold_timeout": "1s"},
 		"gossip_lan": map[string]any{
-			"probe_interval": "500ms", "probe_timeout": "250ms", "gossip_interval": "100ms", "suspicion_mult": 3,
+			"probe_interval": "200ms", "probe_timeout": "100ms", "gossip_interval": "50ms", "suspicion_mult": 3,
 		},
+		"autopilot":            map[string]any{"cleanup_dead_servers": false},
 		"disable_update_check": true, "log_level": "err",
 	}, "", "  ")
 	if err != nil {

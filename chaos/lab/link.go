@@ -12,8 +12,15 @@ import (
 	"time"
 )
 
-// commandTimeout bounds one change of the network.
+// commandTimeout bounds one change of the packet filter.
 const commandTimeout = 10 * time.Second
+
+// Routing rules go by priority, the lowest number first; the kernel's own that
+// leads to the main table has 32766. A blocked link is not slow as well.
+const (
+	blockPriority = 100
+	relayPriority = 200
+)
 
 // pair is one way between two nodes.
 type pair struct{ from, to string }
@@ -124,30 +131,54 @@ func (n *network) change(way pair, edit func(*link) error) error {
 	if err != nil {
 		return err
 	}
-	// Held while the commands run, so that two changes do not overtake each
-	// other: the filter holds what links says.
+	// Held while the changes are made, so that two do not overtake each other:
+	// the router does what links says.
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	before := n.links[way]
-	after := before
-	if err := edit(&after); err != nil {
+	now := n.links[way]
+	want := now
+	if err := edit(&want); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)
-	defer cancel()
-	n.links[way] = after
-	err = n.filter(ctx)
-	if err == nil && (after.delay != before.delay || after.rate != before.rate) {
-		err = n.detour(ctx, way, addresses, before.slow(), after)
+	if want.blocked != now.blocked {
+		if err := n.rules.set(want.blocked, rule{flow: addresses, priority: blockPriority}); err != nil {
+			return err
+		}
+		now.blocked = want.blocked
+		n.links[way] = now
 	}
-	if err != nil {
-		n.links[way] = before
+	if want.loss != now.loss || !slices.Equal(want.ports, now.ports) {
+		before := now
+		now.loss, now.ports = want.loss, want.ports
+		n.links[way] = now
+		if err := n.filter(); err != nil {
+			n.links[way] = before
+			return err
+		}
 	}
-	return err
+	if want.delay != now.delay || want.rate != now.rate {
+		if want.slow() {
+			n.relay.set(addresses, want.delay, want.rate)
+		}
+		if want.slow() != now.slow() {
+			// Only what comes from the node itself: what the relay gives back
+			// does not, and what is in it when the link is mended still leaves
+			// it in time.
+			detour := rule{flow: addresses, input: way.from, table: relayTable, priority: relayPriority}
+			if err := n.rules.set(want.slow(), detour); err != nil {
+				return err
+			}
+		}
+		n.links[way] = want
+	}
+	return nil
 }
 
-// filter has the router drop what the links say, in one transaction.
-func (n *network) filter(ctx context.Context) error {
+// filter has the router drop packets at random or by their port, as the links
+// say, in one transaction.
+func (n *network) filter() error {
+	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)
+	defer cancel()
 	var rules strings.Builder
 	rules.WriteString("table ip grayfed\ndelete table ip grayfed\ntable ip grayfed {\n chain forward {\n" +
 		"  type filter hook forward priority 0; policy accept;\n")
@@ -157,32 +188,16 @@ func (n *network) filter(ctx context.Context) error {
 		// Each packet is judged once: not again when it leaves the relay.
 		match := fmt.Sprintf("  iifname != %q ip saddr %s ip daddr %s ", relayLink, n.address(way.from), n.address(way.to))
 		s := n.links[way]
-		if s.blocked || s.loss == 100 {
-			rules.WriteString(match + "drop\n")
-		}
 		for _, port := range s.ports {
 			fmt.Fprintf(&rules, "%sth dport %d drop\n", match+"meta l4proto { tcp, udp } ", port)
 		}
-		if s.loss > 0 && s.loss < 100 {
+		switch {
+		case s.loss == 100:
+			rules.WriteString(match + "drop\n")
+		case s.loss > 0:
 			fmt.Fprintf(&rules, "%snumgen random mod 100 < %d drop\n", match, s.loss)
 		}
 	}
 	rules.WriteString(" }\n}\n")
 	return n.within(router, func() error { return feed(exec.CommandContext(ctx, "nft", "-f", "-"), rules.String()) })
-}
-
-// detour has the router send packets of a slow link through the relay.
-func (n *network) detour(ctx context.Context, way pair, addresses flow, wasSlow bool, s link) error {
-	if s.slow() {
-		n.relay.set(addresses, s.delay, s.rate)
-	}
-	if s.slow() == wasSlow {
-		return nil
-	}
-	verb := "add"
-	if wasSlow {
-		verb = "delete" // what is in the relay still leaves it in time
-	}
-	// Only what comes from the node itself: what the relay gives back does not.
-	return ip(ctx, n.namespace(router), fmt.Sprintf("rule %s from %s to %s iif %s lookup %d", verb, addresses.from, addresses.to, way.from, relayTable))
 }

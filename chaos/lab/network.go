@@ -39,6 +39,7 @@ type network struct {
 	slot  *slot
 	nodes []string // the client first
 	relay *relay
+	rules *rules // of the router
 
 	mu    sync.Mutex
 	links map[pair]link // mu; what is wrong, from one node to another
@@ -90,7 +91,13 @@ func newNetwork(ctx context.Context, s *slot, nodes []string) (n *network, err e
 	if err := ip(ctx, routerNamespace, routing...); err != nil {
 		return n, fmt.Errorf("set up the router: %w", err)
 	}
-	if err := n.within(router, routeAll); err != nil {
+	err = n.within(router, func() (err error) {
+		if n.rules, err = openRules(); err == nil {
+			err = routeAll()
+		}
+		return err
+	})
+	if err != nil {
 		return n, err
 	}
 	for number, node := range n.nodes[1:] {
@@ -103,7 +110,7 @@ func newNetwork(ctx context.Context, s *slot, nodes []string) (n *network, err e
 	if n.relay, err = n.openRelay(ctx); err != nil {
 		return n, err
 	}
-	return n, n.filter(ctx)
+	return n, n.filter()
 }
 
 // routeAll has the calling thread's namespace pass packets on.
@@ -139,6 +146,9 @@ func (n *network) close() error {
 	var err error
 	if n.relay != nil {
 		err = n.relay.close()
+	}
+	if n.rules != nil {
+		err = errors.Join(err, n.rules.close())
 	}
 	_, swept := n.slot.sweep(context.Background())
 	return errors.Join(err, swept)

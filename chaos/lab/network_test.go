@@ -203,6 +203,26 @@ func TestNetworkLosesPackets(t *testing.T) {
 	from.reaches(to, true)
 }
 
+// TestRules: the kernel's refusal is heard, and the next change is not taken
+// for it.
+func TestRules(t *testing.T) {
+	l := wired(t)
+	r := rule{flow: flow{a, b}, priority: blockPriority}
+	if err := l.network.rules.set(false, r); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("deleting a rule that is not there: %v", err)
+	}
+	done(t, l.network.rules.set(true, r))
+	if err := l.network.rules.set(true, r); !errors.Is(err, os.ErrExist) {
+		t.Errorf("adding a rule that is there: %v", err)
+	}
+	other := r
+	other.from = netip.MustParseAddr("10.77.3.2")
+	if err := l.network.rules.set(false, other); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("deleting another's rule: %v", err)
+	}
+	done(t, l.network.rules.set(false, r))
+}
+
 // TestNetworkIsSlow compares answers on a slow link with those before: the
 // delay is a lower bound, which no slow machine breaks.
 func TestNetworkIsSlow(t *testing.T) {
@@ -335,7 +355,7 @@ func TestLabsLiveSideBySide(t *testing.T) {
 	done(t, err)
 	dead, err := newNetwork(t.Context(), slot, []string{"az1"})
 	done(t, err)
-	done(t, errors.Join(slot.release(), dead.relay.close()))
+	done(t, errors.Join(slot.release(), dead.relay.close(), dead.rules.close()))
 	next, _, err := takeSlot(t.Context())
 	done(t, err)
 	defer func() { done(t, next.release()) }()
