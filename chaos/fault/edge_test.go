@@ -143,9 +143,9 @@ func TestRegistrationStorm(t *testing.T) {
 		}
 		return nil
 	})
-	if err := counts(t, client, stormService, spec.Count)(); err != nil {
-		t.Error(err)
-	}
+	// By now they would have lapsed as well. One whose heartbeats are late on a
+	// busy machine registers again.
+	eventually(t, "all are there", counts(t, client, stormService, spec.Count))
 	mended(t, f)
 	for service, want := range map[string]int{stormService: 0, "users": 1} {
 		if err := counts(t, client, service, want)(); err != nil {

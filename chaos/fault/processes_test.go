@@ -201,6 +201,9 @@ func TestRollingUpgrade(t *testing.T) {
 		if !strings.HasPrefix(m.ask(part), other+" ") {
 			t.Errorf("%s is %s", part, m.ask(part))
 		}
+		if asked := m.get(part, "/asked"); asked != fmt.Sprint(readyAt) {
+			t.Errorf("%s was asked %s times whether it is ready", part, asked)
+		}
 	}
 	same(t, "asked", m.asked(), []string{
 		"binary az1/edge other", "terminated az1/edge", "start az1/edge",

@@ -29,17 +29,24 @@ const patience = 20 * time.Second
 // HTTP server, which ends on SIGTERM.
 const partAddress = "GRAYFED_FAULT_TEST_PART"
 
-// servePart answers with its program and its pid, and every fourth question to
-// /readyz with that it is ready.
+// readyAt is which question to /readyz is the first that is answered well.
+const readyAt = 4
+
+// servePart answers with its program and its pid; at /asked, how often it was
+// asked whether it is ready.
 func servePart(address string) {
 	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer cancel()
 	asked := 0
 	server := &http.Server{Addr: address, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/readyz" {
-			if asked++; asked%4 != 0 {
+			if asked++; asked < readyAt {
 				w.WriteHeader(http.StatusServiceUnavailable)
 			}
+			return
+		}
+		if r.URL.Path == "/asked" {
+			_, _ = fmt.Fprint(w, asked)
 			return
 		}
 		if r.URL.Path == "/grow" {
