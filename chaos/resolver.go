@@ -176,30 +176,34 @@ func query(conn net.Conn, name dnsmessage.Name, kind dnsmessage.Type) (netip.Add
 // what is none to the query.
 func readAnswer(data []byte, id uint16) (answered bool, addr netip.Addr, ttl time.Duration, err error) {
 	var p dnsmessage.Parser
-	header, unread := p.Start(data)
-	if unread != nil || !header.Response || header.ID != id {
-		return false, addr, 0, nil
+	if header, err := p.Start(data); err == nil && header.Response && header.ID == id {
+		addr, ttl, err := firstAddress(&p, header.RCode)
+		return true, addr, ttl, err
 	}
-	if header.RCode != dnsmessage.RCodeSuccess {
-		return true, addr, 0, fmt.Errorf("answered %s", header.RCode)
+	return false, addr, 0, nil
+}
+
+func firstAddress(p *dnsmessage.Parser, code dnsmessage.RCode) (addr netip.Addr, ttl time.Duration, err error) {
+	if code != dnsmessage.RCodeSuccess {
+		return addr, 0, fmt.Errorf("answered %s", code)
 	}
 	if err := p.SkipAllQuestions(); err != nil {
-		return true, addr, 0, errors.New("an ill-formed answer")
+		return addr, 0, errors.New("an ill-formed answer")
 	}
 	for {
 		resource, err := p.Answer()
 		if errors.Is(err, dnsmessage.ErrSectionDone) {
-			return true, addr, 0, nil
+			return addr, 0, nil
 		}
 		if err != nil {
-			return true, addr, 0, errors.New("an ill-formed answer")
+			return addr, 0, errors.New("an ill-formed answer")
 		}
 		ttl := time.Duration(resource.Header.TTL) * time.Second
 		switch body := resource.Body.(type) {
 		case *dnsmessage.AResource:
-			return true, netip.AddrFrom4(body.A), ttl, nil
+			return netip.AddrFrom4(body.A), ttl, nil
 		case *dnsmessage.AAAAResource:
-			return true, netip.AddrFrom16(body.AAAA).Unmap(), ttl, nil
+			return netip.AddrFrom16(body.AAAA).Unmap(), ttl, nil
 		}
 	}
 }
