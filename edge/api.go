@@ -3,7 +3,6 @@ package edge
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -32,6 +31,7 @@ func (e *Edge) openAdmin(ctx context.Context, reg *prometheus.Registry) error {
 		Status:           status{e},
 		Documents:        documents{e},
 		Explainer:        explainer{e},
+		Failover:         failoverStatus{e},
 		Events:           e.events,
 		Ready:            e.notReady,
 		Gatherer:         reg,
@@ -194,12 +194,12 @@ func (e *Edge) instanceEvent(ev registry.Event) {
 
 // edgeEvent tells of another edge when gossip has changed its mind about it.
 func (e *Edge) edgeEvent(edge federation.Edge) {
-	e.events.Publish(api.Event{Type: api.EventEdge, Time: time.Now().UTC(), Edge: edge.ID, Status: string(edge.Status)})
+	e.events.Publish(api.Event{Type: api.EventEdge, Time: e.now().UTC(), Edge: edge.ID, Status: string(edge.Status)})
 }
 
 // configEvent tells that documents were put in force or refused.
 func (e *Edge) configEvent(hash string, problem error) {
-	told := api.Event{Type: api.EventDocumentsApplied, Time: time.Now().UTC(), Detail: hash}
+	told := api.Event{Type: api.EventDocumentsApplied, Time: e.now().UTC(), Detail: hash}
 	if problem != nil {
 		told.Type, told.Detail = api.EventDocumentsRefused, problem.Error()
 	}

@@ -31,10 +31,10 @@ type data struct {
 func (e *Edge) openData(ctx context.Context, reg prometheus.Registerer) error {
 	d := &e.data
 	var err error
-	if d.codec1, err = e.newHTTP1(e.gateway); err != nil {
+	if d.codec1, err = e.newHTTP1(pinged{e.gateway}); err != nil {
 		return err
 	}
-	if d.codec2, err = e.newHTTP2(e.gateway); err != nil {
+	if d.codec2, err = e.newHTTP2(pinged{e.gateway}); err != nil {
 		return err
 	}
 	for _, l := range e.process.DataListeners() {

@@ -36,7 +36,7 @@ func (e *Edge) followDocuments(ctx context.Context) error {
 // apply puts a valid set in force, as a whole.
 func (e *Edge) apply(docs *config.Documents) error {
 	var old *config.Documents
-	state := &configState{documents: docs, applied: time.Now().UTC()}
+	state := &configState{documents: docs, applied: e.now().UTC()}
 	if before := e.config.Load(); before != nil {
 		old = before.documents
 		if old.Hash == docs.Hash {

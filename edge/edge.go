@@ -52,6 +52,11 @@ type Edge struct {
 	metrics   *metrics
 	accessLog *observe.AccessLog // nil: off
 
+	failover    *dnsFailover  // nil: no entry in DNS
+	announceNow chan struct{} // 1-buffered: there is news of this edge for the others
+	now         func() time.Time
+	ejected     ejections
+
 	data        data
 	upstreamTLS *certs.Client
 	admin       *admin.Server
@@ -69,7 +74,10 @@ func New(ctx context.Context, opts Options) (_ *Edge, err error) {
 		return nil, err
 	}
 	p := opts.Process
-	e := &Edge{process: p, version: opts.Version, log: newLog(p.Log, opts.Output)}
+	e := &Edge{
+		process: p, version: opts.Version, log: newLog(p.Log, opts.Output),
+		announceNow: make(chan struct{}, 1), now: opts.now(), ejected: make(ejections),
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, e.opened.run())
@@ -89,7 +97,7 @@ func New(ctx context.Context, opts Options) (_ *Edge, err error) {
 	if e.clock, err = federation.OpenClock(p.ID, filepath.Join(p.DataDir, "clock")); err != nil {
 		return nil, err
 	}
-	incarnation, lives, err := nextIncarnation(p.DataDir, time.Now())
+	incarnation, lives, err := nextIncarnation(p.DataDir, e.now())
 	if err != nil {
 		return nil, err
 	}
@@ -126,6 +134,7 @@ func New(ctx context.Context, opts Options) (_ *Edge, err error) {
 		return nil, err
 	}
 	e.self.Data, e.self.Admin = reachableAt(p, e.data.mainListener().Address(), e.admin.Address())
+	e.self.Entry = ownEntry(p, e.data.mainListener().Address())
 	if e.upstreams, err = dns.New(e.dnsOptions(reg)); err != nil {
 		return nil, err
 	}
@@ -133,6 +142,9 @@ func New(ctx context.Context, opts Options) (_ *Edge, err error) {
 		return nil, err
 	}
 	if err := e.newGossip(reg); err != nil {
+		return nil, err
+	}
+	if err := e.newFailover(ctx, reg); err != nil {
 		return nil, err
 	}
 	e.registry.SetEdgeAlive(e.gossip.Alive)
@@ -170,11 +182,15 @@ func (e *Edge) Run(ctx context.Context) error {
 	g.start(&running, "upstream names", e.upstreams.Run)
 	g.start(&running, "admin API", e.admin.Run)
 	g.start(&running, "readiness", e.tellReady)
+	e.startFailover(g, &running)
 	g.start(&running, "listeners", e.serve)
 
 	<-g.failed.Done()
 	e.draining.Store(true)
 	e.log.Info("edge stops", "edge", e.self.ID, "drain_timeout", e.process.Shutdown.DrainTimeout.String())
+	if e.failover != nil && ctx.Err() != nil {
+		e.failover.leave()
+	}
 	err := running.run()
 	if cause := context.Cause(g.failed); ctx.Err() == nil && cause != nil {
 		err = errors.Join(cause, err)
@@ -251,6 +267,7 @@ func (e *Edge) newGateway(opts Options, reg prometheus.Registerer) error {
 		AccessLog:      e.accessLog,
 		Registerer:     reg,
 		Log:            e.log,
+		OnZone:         e.zoneEvent,
 		PublishLoad:    func(key federation.Key, inFlight int64) { e.gossip.PublishLoad(key, inFlight) },
 	})
 	return err

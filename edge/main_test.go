@@ -14,6 +14,10 @@ func TestMain(m *testing.M) {
 		attackForEver(what)
 		return
 	}
+	if file := os.Getenv(childVariable); file != "" {
+		runChild(file)
+		return
+	}
 	// Before anything speaks gRPC: etcd's client does.
 	grpclog.SetLoggerV2(interopLog{grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard)})
 	goleak.VerifyTestMain(m)

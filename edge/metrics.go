@@ -26,6 +26,9 @@ type edgeDescs struct {
 	build, ready, configValid, configInfo *prometheus.Desc
 	connections, tunnels, ended, refused  *prometheus.Desc
 	accepted, acceptFailed, overLimit     *prometheus.Desc
+	failoverIn, failoverWeight            *prometheus.Desc
+	turns, answered, missed               *prometheus.Desc
+	capacity, usable                      *prometheus.Desc
 }
 
 func newMetrics(reg prometheus.Registerer, e *Edge) (*metrics, error) {
@@ -49,6 +52,14 @@ func newMetrics(reg prometheus.Registerer, e *Edge) (*metrics, error) {
 			accepted:     desc("listener_accepted_total", "Connections taken on.", "listener"),
 			acceptFailed: desc("listener_failures_total", "Accept calls that failed.", "listener"),
 			overLimit:    desc("listener_refused_total", "Connections closed because the limit was reached.", "listener"),
+
+			failoverIn:     desc("failover_in", "1 while clients are sent to this edge by DNS."),
+			failoverWeight: desc("failover_weight", "Weight of this edge's entry in DNS while it is in."),
+			turns:          desc("failover_transitions_total", "Times that this edge's entry in DNS went in or out."),
+			answered:       desc("failover_answered_edges", "Edges in what DNS answers."),
+			capacity:       desc("failover_zone_capacity", "Weight that the zone's instances have when all is well, as the edge's entry is judged by it."),
+			usable:         desc("failover_zone_usable", "What of it is usable now."),
+			missed:         desc("failover_probes_missed_total", "Heartbeat probes of other edges without an answer."),
 		},
 	}
 	for _, result := range []string{"applied", "refused"} {
@@ -110,6 +121,16 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		count(d.accepted, sockets.Accepted, l.Name)
 		count(d.acceptFailed, sockets.Failed, l.Name)
 		count(d.overLimit, sockets.Refused, l.Name)
+	}
+	if f := e.failover; f != nil {
+		p := f.picture()
+		gauge(d.failoverIn, truth(p.decision.In))
+		gauge(d.failoverWeight, float64(p.decision.Weight))
+		count(d.turns, p.turns)
+		gauge(d.answered, float64(len(p.shares)))
+		gauge(d.capacity, float64(p.capacity)/100)
+		gauge(d.usable, float64(p.healthy)/100)
+		count(d.missed, f.probes.missed.Load())
 	}
 }
 

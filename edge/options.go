@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"time"
 
 	"github.com/grayfed/grayfed/edge/config"
 )
@@ -16,6 +17,16 @@ type Options struct {
 	Version string
 	// Output takes the access log and the process log. Required.
 	Output io.Writer
+	// Now is the wall clock, for whatever has a date; nil: time.Now. Spans are
+	// measured by Go's monotonic clock, which no leap of the wall clock moves.
+	Now func() time.Time
+}
+
+func (o *Options) now() func() time.Time {
+	if o.Now != nil {
+		return o.Now
+	}
+	return time.Now
 }
 
 func (o *Options) validate() error {

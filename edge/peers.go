@@ -126,6 +126,19 @@ func (p *peers) zoneLost(zone string) bool {
 	return lost
 }
 
+// all returns the joined view of every known edge.
+func (p *peers) all() []federation.Edge {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	edges := make([]federation.Edge, 0, len(p.known))
+	for _, known := range p.known {
+		if edge, any := known.join(); any {
+			edges = append(edges, edge)
+		}
+	}
+	return edges
+}
+
 // addresses lists the gossip addresses of every edge but self, for rejoining.
 func (p *peers) addresses(self string) []string {
 	p.mu.Lock()

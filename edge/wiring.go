@@ -32,6 +32,9 @@ func (e *Edge) heardEdge(edge federation.Edge) {
 		e.gateway.SetZoneLost(edge.Zone, e.peers.zoneLost(edge.Zone))
 		e.edgeEvent(edge)
 	}
+	if e.failover != nil {
+		wake(e.failover.news)
+	}
 }
 
 // errNobodyFresh: etcd is away for all, as far as this edge knows.
@@ -48,6 +51,7 @@ func (e *Edge) relayHeartbeat(ctx context.Context, key federation.Key) error {
 
 // ownEvidence takes this edge's own judgements from the health monitor.
 func (e *Edge) ownEvidence(records []federation.HealthRecord) {
+	e.ejectionEvents(records)
 	e.catalog.ObserveHealth(time.Now(), records...)
 	e.gossip.PublishHealth(records...)
 }
@@ -74,6 +78,8 @@ func (e *Edge) followCatalog(ctx context.Context) error {
 				announced = snap.Revision
 				e.announce(snap)
 			}
+		case <-e.announceNow:
+			e.announce(e.catalog.Snapshot())
 		case now := <-ticker.C:
 			e.catalog.Expire(now)
 			e.peers.expire()
@@ -94,10 +100,13 @@ func (e *Edge) announce(snap *federation.Snapshot) {
 		Config:   e.configHash(),
 		Lag:      status.Lag,
 	}
+	if e.failover != nil {
+		state.Share = e.failover.share()
+	}
 	e.gossip.SetState(state)
 	self := e.self
 	self.Status = federation.EdgeAlive
 	self.Revision, self.Clock, self.Digest = state.Revision, state.Clock, state.Digest
-	self.Config, self.Lag = state.Config, federation.Duration(state.Lag)
+	self.Config, self.Lag, self.Share = state.Config, federation.Duration(state.Lag), state.Share
 	e.peers.hear(self)
 }

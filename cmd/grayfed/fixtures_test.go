@@ -80,3 +80,18 @@ var explanation = api.Explanation{
 		{ID: "odd", Zone: "az1", Address: "[fd00::7]:80", Rung: "baseline-here"},
 	},
 }
+
+var theFailover = api.Failover{
+	Edge: "az1-edge", Zone: "az1", Role: "primary",
+	Decision: &api.FailoverDecision{In: true, Weight: 50, Reason: "serving", Since: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)},
+	Consul:   api.FailoverConsul{Configured: true, Registered: true, ConfirmedMS: 4200, Error: "agent: connection refused"},
+	DNS:      &api.FailoverDNS{Domain: "example.com", Address: "127.0.0.1:8600", TTLMS: 1000},
+	Entries: []api.FailoverEntry{
+		{Edge: "az1-edge", Zone: "az1", Role: "primary", Addresses: []string{"203.0.113.5", "2001:db8::5"}, Port: 443, Weight: 50,
+			Consul: "alive", Gossip: "alive", Probe: "alive", SharePercent: 58.8},
+		{Edge: "az2-edge", Zone: "az2", Role: "primary", Addresses: []string{"203.0.113.6"}, Port: 443, Weight: 35,
+			Consul: "unknown", Gossip: "alive", Probe: "unknown", SharePercent: 41.2},
+		{Edge: "az3-edge", Zone: "az3", Role: "standby", Addresses: []string{"203.0.113.7"}, Port: 443, Weight: 50,
+			Consul: "dead", Gossip: "alive", Probe: "alive"},
+	},
+}

@@ -18,16 +18,16 @@ const callTimeout = 10 * time.Second
 
 func newGetCommand() *cobra.Command {
 	command := &cobra.Command{
-		Use:   "get federation|services|instances|releases|routes",
+		Use:   "get federation|services|instances|releases|routes|failover",
 		Short: "Show what an edge knows",
 		Long: `Shows what one edge knows: of the other edges, of services and their instances,
-and of the releases and routes that it runs on.`,
+of the releases and routes that it runs on, and of who is in DNS.`,
 		Example: `  grayfed get federation
   grayfed get instances user-service
   grayfed get routes --edge http://127.0.0.1:9082 -o yaml`,
 		Args: knownCommand,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return usageError(fmt.Errorf("say what to get: federation, services, instances, releases or routes"))
+			return usageError(fmt.Errorf("say what to get: federation, services, instances, releases, routes or failover"))
 		},
 	}
 	command.AddCommand(
@@ -48,6 +48,10 @@ and of the releases and routes that it runs on.`,
 			use: "routes", short: "List the routes in force", aliases: []string{"route"},
 			example: "  grayfed get routes",
 		}, (*api.Client).Routes, routesTable),
+		newGetSubcommand(getting{
+			use: "failover", short: "Show who is in DNS, and why", aliases: []string{"dns"},
+			example: "  grayfed get failover",
+		}, (*api.Client).Failover, failoverTable),
 	)
 	return command
 }

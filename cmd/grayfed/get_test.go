@@ -12,7 +12,7 @@ import (
 
 func TestGet(t *testing.T) {
 	edge := newStandIn(t, false)
-	for _, what := range []string{"federation", "services", "instances", "releases", "routes"} {
+	for _, what := range []string{"federation", "services", "instances", "releases", "routes", "failover"} {
 		for _, as := range []string{"table", "json", "yaml"} {
 			t.Run(what+" "+as, func(t *testing.T) {
 				got := grayfed(t, "get", what, "--edge", edge.URL, "-o", as)

@@ -69,6 +69,7 @@ func (s *standIn) handler() http.Handler {
 	reply("/v1/services", theServices)
 	reply("/v1/releases", theReleases)
 	reply("/v1/routes", theRoutes)
+	reply("/v1/failover", theFailover)
 	mux.HandleFunc("GET /v1/services/{service}/instances", func(w http.ResponseWriter, r *http.Request) {
 		list := api.Instances{Revision: 42, Service: r.PathValue("service"), Instances: []api.Instance{}}
 		for _, i := range theInstances {

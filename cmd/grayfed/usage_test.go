@@ -121,7 +121,7 @@ func TestCompletion(t *testing.T) {
 		args []string
 		want string // what is offered, and the directive
 	}{
-		{[]string{"get", ""}, "federation instances releases routes services :4"},
+		{[]string{"get", ""}, "failover federation instances releases routes services :4"},
 		{[]string{"get", "services", "-o", ""}, "table json yaml :4"},
 		{[]string{"get", "instances", "--edge", edge.URL, ""}, "idle-service user-service :4"},
 		{[]string{"get", "instances", "user-service", "--edge", edge.URL, ""}, ":4"},

@@ -16,6 +16,7 @@ type endpoint struct {
 	path   string
 	write  bool // needs the role write
 	health bool // is on the health listener too
+	open   bool // needs no token on the other listener either
 	serve  func(*Server, http.ResponseWriter, *call) error
 }
 
@@ -47,6 +48,8 @@ func allEndpoints() []endpoint {
 		{method: http.MethodGet, path: "/v1/routes", serve: (*Server).getRoutes},
 		{method: http.MethodPost, path: "/v1/explain", serve: (*Server).postExplain},
 		{method: http.MethodGet, path: "/v1/events", serve: (*Server).getEvents},
+		{method: http.MethodGet, path: "/v1/failover", serve: (*Server).getFailover},
+		{method: http.MethodGet, path: "/v1/failover/check", health: true, open: true, serve: (*Server).getFailoverCheck},
 		{method: http.MethodGet, path: "/metrics", health: true, serve: (*Server).getMetrics},
 		{method: http.MethodGet, path: "/healthz", health: true, serve: (*Server).getHealthz},
 		{method: http.MethodGet, path: "/readyz", health: true, serve: (*Server).getReadyz},
@@ -81,6 +84,17 @@ func (s *Server) find(w http.ResponseWriter, r *http.Request) (*endpoint, map[st
 		return nil, nil, plainProblem(http.StatusMethodNotAllowed, "allowed: "+strings.Join(allowed, ", "))
 	}
 	return nil, nil, plainProblem(http.StatusNotFound, "GET /openapi.json says what there is")
+}
+
+// openEndpoint returns the endpoint of a request that needs no token, else nil.
+func (s *Server) openEndpoint(r *http.Request) (*endpoint, map[string]string) {
+	var match mux.RouteMatch
+	if s.router.Match(r, &match) && match.MatchErr == nil {
+		if e := s.endpoints[match.Route.GetName()]; e.open {
+			return e, match.Vars
+		}
+	}
+	return nil, nil
 }
 
 // allowedMethods are those that the path of a request has.

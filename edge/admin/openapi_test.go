@@ -60,6 +60,8 @@ func goTypes() map[string]any {
 		"Routes": api.Routes{}, "Route": api.Route{}, "Match": api.Match{},
 		"Rewrite": api.Rewrite{}, "Replacement": api.Replacement{}, "HeaderChanges": api.HeaderChanges{}, "RateLimit": api.RateLimit{}, "Timeouts": api.Timeouts{},
 		"ExplainRequest": api.ExplainRequest{}, "Explanation": api.Explanation{}, "Step": api.Step{}, "Candidate": api.Candidate{},
+		"Failover": api.Failover{}, "FailoverDecision": api.FailoverDecision{}, "FailoverConsul": api.FailoverConsul{},
+		"FailoverDNS": api.FailoverDNS{}, "FailoverEntry": api.FailoverEntry{},
 		"Event": api.Event{}, "Problem": api.Problem{}, "FieldError": federation.FieldError{},
 	}
 }
@@ -267,6 +269,7 @@ func TestAnswersConform(t *testing.T) {
 		{http.MethodGet, "/v1/releases/v2-beta", ""},
 		{http.MethodGet, "/v1/releases/v3", ""},
 		{http.MethodGet, "/v1/routes", ""},
+		{http.MethodGet, "/v1/failover", ""},
 		{http.MethodPost, "/v1/explain", `{"path":"/"}`},
 	} {
 		url := strings.NewReplacer("{service}", "user-service", "{id}", "u-9").Replace(c.url)

@@ -83,8 +83,8 @@ type Options struct {
 	// Hosts are further names that the API may be addressed by without
 	// tokens, besides localhost and IP addresses of this machine's loopback.
 	Hosts []string
-	// HealthAddress is a further listener for /healthz, /readyz and /metrics,
-	// without TLS and tokens; empty: none.
+	// HealthAddress is a further listener for /healthz, /readyz, /metrics and
+	// /v1/failover/check, without TLS and tokens; empty: none.
 	HealthAddress string
 	// MaxConnections bounds open connections of each listener; 512 when 0.
 	MaxConnections int
@@ -100,6 +100,7 @@ type Options struct {
 	Status     Status
 	Documents  Documents
 	Explainer  Explainer
+	Failover   Failover
 	Events     *Events
 	// Ready is nil when the edge serves on a full view, else the reason.
 	Ready func() error
@@ -113,8 +114,8 @@ func (o *Options) validate() error {
 	var wrong []error
 	bad := func(format string, args ...any) { wrong = append(wrong, fmt.Errorf(format, args...)) }
 	if o.Catalog == nil || o.Registrar == nil || o.Heartbeats == nil || o.Status == nil || o.Documents == nil ||
-		o.Explainer == nil || o.Events == nil || o.Ready == nil || o.Gatherer == nil || o.Log == nil {
-		bad("catalog, registrar, heartbeats, status, documents, explainer, events, ready, gatherer and log are required")
+		o.Explainer == nil || o.Failover == nil || o.Events == nil || o.Ready == nil || o.Gatherer == nil || o.Log == nil {
+		bad("catalog, registrar, heartbeats, status, documents, explainer, failover, events, ready, gatherer and log are required")
 	}
 	if o.MaxConnections < 0 {
 		bad("connection limit is %d, allowed from 0", o.MaxConnections)

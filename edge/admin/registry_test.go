@@ -200,6 +200,7 @@ func TestRegistryEventsAreDescribed(t *testing.T) {
 		api.EventInstanceRegistered, api.EventInstanceUpdated, api.EventInstanceDraining, api.EventInstanceAdopted,
 		api.EventInstanceOrphaned, api.EventInstanceDeregistered, api.EventInstanceExpired, api.EventInstanceOrphanExpired,
 		api.EventInstanceSuperseded, api.EventInstanceReplayRefused, api.EventInstanceReplayExpired,
+		api.EventInstanceEjected, api.EventInstanceReadmitted, api.EventZoneDemoted, api.EventZoneRestored, api.EventFailover,
 		api.EventEdge, api.EventDocumentsApplied, api.EventDocumentsRefused, api.EventMissed,
 	} {
 		if !described[string(kind)] {

@@ -55,6 +55,7 @@ func newRig(t *testing.T, change func(*Options)) *rig {
 		Status:           r.state,
 		Documents:        r.state,
 		Explainer:        r.state,
+		Failover:         r.state,
 		Events:           r.events,
 		Ready:            r.state.ready,
 		Gatherer:         r.metrics,
@@ -316,6 +317,7 @@ func (s *state) Clock() uint64                   { return 4711 }
 func (s *state) Registry() api.Registry          { return api.Registry{Synced: true, Owned: 3, Queued: 1} }
 func (s *state) Documents() api.Documents        { return api.Documents{Hash: "abc"} }
 func (s *state) Routes() api.Routes              { return s.routes }
+func (s *state) Failover() api.Failover          { return failoverState }
 func (s *state) Services() []*federation.Service { return s.services }
 func (s *state) Releases() []*federation.Release { return s.releases }
 

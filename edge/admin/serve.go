@@ -11,7 +11,11 @@ import (
 // serveAPI is the handler of the API's listener.
 func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
 	s.serve(w, r, func(answer *recorder) (*endpoint, error) {
-		// Who is nobody learns nothing, not even what there is.
+		// Who is nobody learns nothing, not even what there is, save for what
+		// is open to all.
+		if e, vars := s.openEndpoint(r); e != nil {
+			return e, e.serve(s, answer, &call{Request: r, vars: vars})
+		}
 		who, err := s.admit(answer, r)
 		if err != nil {
 			return nil, err
@@ -36,7 +40,7 @@ func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 			return nil, err
 		}
 		if !e.health {
-			return nil, plainProblem(http.StatusNotFound, "this listener has /healthz, /readyz and /metrics")
+			return nil, plainProblem(http.StatusNotFound, "this listener has /healthz, /readyz, /metrics and /v1/failover/check")
 		}
 		return e, e.serve(s, answer, &call{Request: r, vars: vars})
 	})

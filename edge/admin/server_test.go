@@ -30,7 +30,7 @@ func TestNothingElseIsServed(t *testing.T) {
 		{http.MethodGet, "/v1", http.StatusNotFound, ""},
 		{http.MethodGet, "/v1/federation/", http.StatusNotFound, ""},
 		{http.MethodGet, "//v1/federation", http.StatusNotFound, ""},
-		{http.MethodGet, "/v1/failover", http.StatusNotFound, ""},
+		{http.MethodGet, "/v1/failover/", http.StatusNotFound, ""},
 		{http.MethodPost, "/v1/releases/v2-beta/promote", http.StatusNotFound, ""},
 		{http.MethodPost, "/v1/releases/v2-beta/pause", http.StatusNotFound, ""},
 		{http.MethodPost, "/v1/releases/v2-beta/abort", http.StatusNotFound, ""},

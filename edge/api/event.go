@@ -10,7 +10,7 @@ import (
 type EventType string
 
 // The types. Those of instances are seen by every edge in etcd's order, but
-// for the last three, which only the edge concerned tells.
+// for the last five, which only the edge concerned tells.
 const (
 	EventInstanceRegistered    EventType = "instance.registered"
 	EventInstanceUpdated       EventType = "instance.updated"
@@ -24,8 +24,20 @@ const (
 	EventInstanceReplayRefused EventType = "instance.replay-refused"
 	EventInstanceReplayExpired EventType = "instance.replay-expired"
 
+	// EventInstanceEjected and EventInstanceReadmitted: this edge's own evidence
+	// against an instance, and its end; Detail has the reason.
+	EventInstanceEjected    EventType = "instance.ejected"
+	EventInstanceReadmitted EventType = "instance.readmitted"
+
 	// EventEdge: gossip changed its mind about an edge; Status has the news.
 	EventEdge EventType = "edge.status"
+	// EventZoneDemoted: all edges of Zone are dead and an endpoint there failed,
+	// so that requests go elsewhere; EventZoneRestored ends it.
+	EventZoneDemoted  EventType = "zone.demoted"
+	EventZoneRestored EventType = "zone.restored"
+	// EventFailover: this edge has decided anew on its own entry in DNS; Status
+	// is in or out, Detail has weight and reason.
+	EventFailover EventType = "failover.changed"
 	// EventDocumentsApplied and EventDocumentsRefused: a change of the
 	// configuration; Detail has the hash or what is wrong.
 	EventDocumentsApplied EventType = "documents.applied"
@@ -46,8 +58,10 @@ type Event struct {
 
 	Service  string `json:"service,omitempty"`
 	Instance string `json:"instance,omitempty"`
-	// Edge is the edge that it is about; Status what gossip says of it.
+	// Edge is the edge that it is about; Status what gossip says of it, or
+	// what it has decided. Zone is the zone that it is about.
 	Edge   string `json:"edge,omitempty"`
+	Zone   string `json:"zone,omitempty"`
 	Status string `json:"status,omitempty"`
 	// Owner owns the instance after it, Previous before, when that differs.
 	Owner    string `json:"owner,omitempty"`

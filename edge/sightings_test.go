@@ -1,0 +1,106 @@
+package edge
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/grayfed/grayfed/failover"
+	"github.com/grayfed/grayfed/failover/consul"
+	"github.com/grayfed/grayfed/federation"
+)
+
+// sightedEdge is another edge with an entry, alive by gossip.
+func sightedEdge(id string, share int) federation.Edge {
+	return federation.Edge{
+		ID: id, Locality: federation.Locality{Zone: "az2"}, Status: federation.EdgeAlive, Data: "10.0.0.2:8081", Share: share,
+		Entry: federation.Entry{Role: "primary", Port: 443, Weight: 50, Addresses: federation.AddressesOf([]netip.Addr{netip.MustParseAddr("203.0.113.2")})},
+	}
+}
+
+func reportedEdge(id string, passing bool) consul.Reported {
+	return consul.Reported{Passing: passing, Entry: failover.Entry{
+		Edge: id, Zone: "az2", Role: failover.Primary, Port: 80, Weight: 20, Addresses: []netip.Addr{netip.MustParseAddr("203.0.113.9")},
+	}}
+}
+
+// TestSightings: who says what of another edge, and who is believed where they
+// differ.
+func TestSightings(t *testing.T) {
+	type verdicts struct{ consul, gossip, answer failover.Verdict }
+	const unknown, alive, dead = failover.VerdictUnknown, failover.Alive, failover.Dead
+	withStatus := func(e federation.Edge, s federation.EdgeStatus) []federation.Edge {
+		e.Status = s
+		return []federation.Edge{e}
+	}
+	for _, c := range []struct {
+		what   string
+		edges  []federation.Edge
+		view   *consul.View
+		want   verdicts
+		weight int
+	}{
+		{"gossip alone, in", []federation.Edge{sightedEdge("e2", 35)}, nil, verdicts{unknown, alive, alive}, 35},
+		{"gossip alone, out", []federation.Edge{sightedEdge("e2", 0)}, nil, verdicts{unknown, alive, dead}, 50},
+		{"gossip alone, suspect", withStatus(sightedEdge("e2", 35), federation.EdgeSuspect), nil, verdicts{unknown, alive, alive}, 35},
+		{"gossip alone, dead", withStatus(sightedEdge("e2", 35), federation.EdgeDead), nil, verdicts{unknown, dead, unknown}, 35},
+		{"gossip alone, left", withStatus(sightedEdge("e2", 0), federation.EdgeLeft), nil, verdicts{unknown, dead, unknown}, 50},
+		{"registered, never met", withStatus(sightedEdge("e2", 0), federation.EdgeUnknown), nil, verdicts{unknown, unknown, unknown}, 50},
+		{"consul alone, in", nil, &consul.View{Entries: []consul.Reported{reportedEdge("e2", true)}}, verdicts{alive, unknown, alive}, 20},
+		{"consul alone, out", nil, &consul.View{Entries: []consul.Reported{reportedEdge("e2", false)}}, verdicts{dead, unknown, dead}, 20},
+		{"both, in", []federation.Edge{sightedEdge("e2", 35)}, &consul.View{Entries: []consul.Reported{reportedEdge("e2", true)}}, verdicts{alive, alive, alive}, 35},
+		{"out by its word before consul", []federation.Edge{sightedEdge("e2", 0)}, &consul.View{Entries: []consul.Reported{reportedEdge("e2", true)}}, verdicts{alive, alive, dead}, 50},
+		{"in by its word, not by consul", []federation.Edge{sightedEdge("e2", 35)}, &consul.View{Entries: []consul.Reported{reportedEdge("e2", false)}}, verdicts{dead, alive, dead}, 35},
+		{"not in consul", []federation.Edge{sightedEdge("e2", 35)}, &consul.View{}, verdicts{dead, alive, dead}, 35},
+		{"cut off from here alone", withStatus(sightedEdge("e2", 35), federation.EdgeDead), &consul.View{Entries: []consul.Reported{reportedEdge("e2", true)}}, verdicts{alive, dead, alive}, 20},
+	} {
+		s := newSightings("e1", newDataProbes(time.Second, 3))
+		s.update(append(c.edges, sightedEdge("e1", 50)), c.view, time.Now())
+		list, answer := s.list(), s.forAnswer()
+		if len(list) != 1 || len(answer) != 1 {
+			t.Errorf("%s: %d sightings, %d for the answer", c.what, len(list), len(answer))
+			continue
+		}
+		if got := (verdicts{list[0].Consul, list[0].Gossip, answer[0].Consul}); got != c.want || list[0].Weight != c.weight {
+			t.Errorf("%s: %+v with weight %d, want %+v with %d", c.what, got, list[0].Weight, c.want, c.weight)
+		}
+	}
+}
+
+// TestSightingsAreRemembered: a zone that is lost does not say goodbye.
+func TestSightingsAreRemembered(t *testing.T) {
+	s := newSightings("e1", newDataProbes(time.Second, 3))
+	now := time.Now()
+	view := &consul.View{Entries: []consul.Reported{reportedEdge("e3", true)}}
+	s.update([]federation.Edge{sightedEdge("e2", 35)}, view, now)
+	if targets := s.targets(); !slices.Contains(targets, probeTarget{edge: "e2", address: "10.0.0.2:8081"}) ||
+		!slices.Contains(targets, probeTarget{edge: "e3", address: "203.0.113.9:80"}) || len(targets) != 2 {
+		t.Errorf("targets %+v", targets)
+	}
+	now = now.Add(forgetAfter)
+	s.update(nil, &consul.View{}, now)
+	if list := s.list(); len(list) != 2 || list[0].Consul != failover.Dead || list[0].Gossip != failover.VerdictUnknown ||
+		list[0].Port != 443 || list[1].Consul != failover.Dead {
+		t.Errorf("gone: %+v", list)
+	}
+	s.update(nil, nil, now)
+	if list := s.list(); len(list) != 2 || list[0].Consul != failover.VerdictUnknown {
+		t.Errorf("without a leader: %+v", list)
+	}
+	s.update(nil, nil, now.Add(1))
+	if list := s.list(); len(list) != 0 {
+		t.Errorf("remembered for ever: %+v", list)
+	}
+	for what, spoil := range map[string]func(*federation.Edge){
+		"role":      func(e *federation.Edge) { e.Entry.Role = "spare" },
+		"port":      func(e *federation.Edge) { e.Entry.Port = 0 },
+		"addresses": func(e *federation.Edge) { e.Entry.Addresses = federation.Addresses{} },
+	} {
+		e := sightedEdge("e2", 35)
+		spoil(&e)
+		if entry, ok := entryOf(&e); ok {
+			t.Errorf("without %s, yet %+v", what, entry)
+		}
+	}
+}
