@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -139,12 +140,15 @@ func (d *data) mainListener() *listen.Listener { return d.listeners[0] }
 // serve accepts on all listeners until ctx ends and then lets what is under way
 // end, for as long as the settings say.
 func (e *Edge) serve(ctx context.Context) error {
-	d := &e.data
-	ended := make(chan error, len(d.listeners))
-	for _, l := range d.listeners {
+	listeners := e.data.listeners
+	if e.peering.listener != nil {
+		listeners = append(slices.Clip(listeners), e.peering.listener)
+	}
+	ended := make(chan error, len(listeners))
+	for _, l := range listeners {
 		go func() { ended <- l.Run() }()
 	}
-	waiting := len(d.listeners)
+	waiting := len(listeners)
 	var errs []error
 	select {
 	case err := <-ended:
@@ -152,7 +156,7 @@ func (e *Edge) serve(ctx context.Context) error {
 		errs = append(errs, err)
 	case <-ctx.Done():
 	}
-	for _, l := range d.listeners {
+	for _, l := range listeners {
 		errs = append(errs, l.Close())
 	}
 	e.drain()
@@ -170,6 +174,9 @@ func (e *Edge) drain() {
 	drainers := []drainer{e.data.codec1, e.data.codec2}
 	for _, codec := range e.data.redirects {
 		drainers = append(drainers, codec)
+	}
+	if e.peering.codec != nil {
+		drainers = append(drainers, e.peering.codec)
 	}
 	drained := make(chan error, len(drainers))
 	for _, codec := range drainers {

@@ -59,6 +59,7 @@ type Edge struct {
 
 	data        data
 	upstreamTLS *certs.Client
+	peering     peering
 	admin       *admin.Server
 	events      *admin.Events
 
@@ -120,6 +121,9 @@ func New(ctx context.Context, opts Options) (_ *Edge, err error) {
 	if err := e.newUpstreamTLS(reg); err != nil {
 		return nil, err
 	}
+	if err := e.newPeerTLS(reg); err != nil {
+		return nil, err
+	}
 	if e.monitor, err = health.NewMonitor(e.healthOptions(reg)); err != nil {
 		return nil, err
 	}
@@ -128,6 +132,9 @@ func New(ctx context.Context, opts Options) (_ *Edge, err error) {
 	}
 	e.opened.push("gateway", e.gateway.Close)
 	if err := e.openData(ctx, reg); err != nil {
+		return nil, err
+	}
+	if err := e.openPeers(ctx, reg); err != nil {
 		return nil, err
 	}
 	if err := e.openAdmin(ctx, reg); err != nil {
@@ -171,6 +178,10 @@ func (e *Edge) Run(ctx context.Context) error {
 		g.start(&running, "certificates", store.Run)
 	}
 	g.start(&running, "upstream certificates", e.upstreamTLS.Run)
+	if e.peering.listener != nil {
+		g.start(&running, "certificates of edges", e.peering.store.Run)
+		g.start(&running, "authorities of edges", e.peering.tls.Run)
+	}
 	if e.accessLog != nil {
 		g.start(&running, "access log", e.accessLog.Run)
 	}
@@ -257,6 +268,9 @@ func (e *Edge) newGateway(opts Options, reg prometheus.Registerer) error {
 	e.gateway, err = gateway.New(gateway.Options{
 		Topology:       route.Topology{Zone: p.Zone, Region: p.Region, ZoneOrder: p.ZoneOrder},
 		NewTransport:   e.newTransport,
+		Through:        e.throughPeers,
+		NewPeer:        e.newPeer,
+		Peers:          p.Peer.Address != "",
 		Monitor:        e.monitor,
 		TrustedProxies: p.TrustedProxies,
 		Forwarded:      p.Forwarded,

@@ -57,7 +57,8 @@ func apiExplanation(x gateway.Explanation) api.Explanation {
 			Rung: s.Rung, Subset: s.Subset, Zone: s.Zone, SharePercent: s.SharePercent,
 			Registered: s.Registered, Usable: s.Usable, Draining: s.Draining,
 			// What requests have ejected a moment ago is unhealthy to people.
-			Unhealthy: s.Unhealthy + s.Ejected, Full: s.NotAdmitting + s.BreakerOpen, Lost: s.Lost, Why: s.Why,
+			Unhealthy: s.Unhealthy + s.Ejected, Full: s.NotAdmitting + s.BreakerOpen, Unreachable: s.Unreachable,
+			Through: s.Through, Lost: s.Lost, Why: s.Why,
 		})
 	}
 	for _, next := range x.Next {
@@ -68,7 +69,7 @@ func apiExplanation(x gateway.Explanation) api.Explanation {
 
 func apiCandidate(c gateway.Choice) api.Candidate {
 	i := c.Instance
-	return api.Candidate{ID: i.ID, Zone: i.Zone, Address: i.Address, Version: i.Version, Rung: c.Rung}
+	return api.Candidate{ID: i.ID, Zone: i.Zone, Address: i.Address, Version: i.Version, Rung: c.Rung, Through: c.Through}
 }
 
 func outcomeOf(status int) string {

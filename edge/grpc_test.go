@@ -99,15 +99,9 @@ func (c *cancelled) RecvMsg(message any) error {
 	return err
 }
 
-// TestGRPCInterop has the gRPC project's client talk to its server through the
-// edge, over both listeners.
-func TestGRPCInterop(t *testing.T) {
-	const documents = `[{ id: interop, path: "/**", upstream: interop },
-		{ apiVersion: grayfed/v1, kind: Service, metadata: { name: interop }, spec: { probe: grpc } }]`
-	w := startWhole(t, documents, func(p *config.Process) {
-		p.Health.Probe.Failures = 1
-		p.Health.Ejection.GatewayFailures, p.Health.Ejection.ConnectFailures = 1, 1
-	})
+// interopServer runs the gRPC project's server.
+func interopServer(t testing.TB) (address string) {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -128,7 +122,19 @@ func TestGRPCInterop(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	w.register("interop", "", listener.Addr().String(), federation.H2C)
+	return listener.Addr().String()
+}
+
+// TestGRPCInterop has the gRPC project's client talk to its server through the
+// edge, over both listeners.
+func TestGRPCInterop(t *testing.T) {
+	const documents = `[{ id: interop, path: "/**", upstream: interop },
+		{ apiVersion: grayfed/v1, kind: Service, metadata: { name: interop }, spec: { probe: grpc } }]`
+	w := startWhole(t, documents, func(p *config.Process) {
+		p.Health.Probe.Failures = 1
+		p.Health.Ejection.GatewayFailures, p.Health.Ejection.ConnectFailures = 1, 1
+	})
+	w.register("interop", "", interopServer(t), federation.H2C)
 	rounds, failures := length(1, 3, 100), 0
 	for name, c := range map[string]struct {
 		address     string

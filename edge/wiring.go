@@ -15,6 +15,7 @@ const tick = time.Second
 
 // edgeChanged takes the joined view of an edge from peers.
 func (e *Edge) edgeChanged(edge federation.Edge, gone bool) {
+	e.gateway.SetPeer(edge, gone)
 	if gone {
 		e.catalog.RemoveEdge(edge.ID)
 	} else {

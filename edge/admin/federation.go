@@ -36,7 +36,7 @@ func wireEdge(e *federation.Edge) api.Edge {
 	}
 	return api.Edge{
 		ID: e.ID, Cluster: e.Cluster, Zone: e.Zone, Region: e.Region, Status: status,
-		Incarnation: e.Incarnation, Data: e.Data, Admin: e.Admin,
+		Incarnation: e.Incarnation, Data: e.Data, Admin: e.Admin, Peer: e.Peer,
 		Revision: e.Revision, Clock: e.Clock, Digest: e.Digest, Config: e.Config,
 		LagMS: time.Duration(e.Lag).Milliseconds(),
 	}

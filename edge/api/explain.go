@@ -70,6 +70,12 @@ type Step struct {
 	Draining   int `json:"draining"`
 	Unhealthy  int `json:"unhealthy"`
 	Full       int `json:"full"` // at a limit, or refused by a breaker
+	// Unreachable counts those that only edges of their zone lead to, none of
+	// which lets requests in.
+	Unreachable int `json:"unreachable,omitempty"`
+	// Through is the edge that requests would go through; empty: directly, or
+	// not at all.
+	Through string `json:"through,omitempty"`
 	// Lost: all edges of the zone are dead and an instance there failed.
 	Lost bool `json:"lost"`
 	// Why it was taken or passed over, for people.
@@ -83,4 +89,7 @@ type Candidate struct {
 	Address string `json:"address"`
 	Version string `json:"version,omitempty"`
 	Rung    string `json:"rung"`
+	// Through is the edge that the request would go through, which picks among
+	// the instances of the subset in its zone itself; empty: directly.
+	Through string `json:"through,omitempty"`
 }

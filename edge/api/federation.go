@@ -35,6 +35,7 @@ type Edge struct {
 	Incarnation uint64 `json:"incarnation"`
 	Data        string `json:"data,omitempty"`  // host:port of its data listener
 	Admin       string `json:"admin,omitempty"` // URL of its API
+	Peer        string `json:"peer,omitempty"`  // host:port of its listener for other edges
 	// What it said of itself last.
 	Revision int64  `json:"revision"`
 	Clock    uint64 `json:"clock"`

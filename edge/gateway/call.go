@@ -45,6 +45,7 @@ type call struct {
 	reported  bool      // the endpoint's tracker knows
 	tried     []*federation.Endpoint
 	shut      []shutGroup
+	left      *peer  // the edge that broke off
 	avoid     string // the zone of the first failure
 	retries   int
 	counted   int // of them, those that count
@@ -88,7 +89,7 @@ func (c *call) end() {
 	clear(c.tried)
 	c.tried = c.tried[:0]
 	clear(c.shut)
-	c.shut, c.from = c.shut[:0], ""
+	c.shut, c.left, c.from = c.shut[:0], nil, ""
 	c.input = route.Input{}
 	c.tag, c.counts = "", false
 	c.series, c.route, c.plan = nil, nil, nil

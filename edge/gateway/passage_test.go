@@ -16,20 +16,24 @@ import (
 type fakeEdge struct {
 	id     string
 	answer func(x *exchange.Exchange) error
+	now    atomic.Pointer[func(x *exchange.Exchange) error] // instead of answer
 	closed atomic.Bool
 	asked  atomic.Int32
-	hops   sync.Map // values of the field that it got
 }
 
 func (e *fakeEdge) RoundTrip(x *exchange.Exchange) error {
 	if e.closed.Load() {
 		return &exchange.Error{Phase: exchange.PhaseConnect, Fault: exchange.FaultGateway, Err: exchange.ErrClosed}
 	}
-	text, _ := x.Request.Header.Get(exchange.FieldXGrayHop)
-	e.hops.Store(text, true)
 	e.asked.Add(1)
+	if now := e.now.Load(); now != nil {
+		return (*now)(x)
+	}
 	return e.answer(x)
 }
+
+// answers changes what it does from now on.
+func (e *fakeEdge) answers(answer func(x *exchange.Exchange) error) { e.now.Store(&answer) }
 
 func (e *fakeEdge) Close() error { e.closed.Store(true); return nil }
 
@@ -99,7 +103,7 @@ func TestOtherEdgeOfTheZone(t *testing.T) {
 	if dead.asked.Load() != peerFailures || well.asked.Load() != 10 {
 		t.Errorf("asked %d and %d times", dead.asked.Load(), well.asked.Load())
 	}
-	well.answer = unreachable
+	well.answers(unreachable)
 	a := r.ask("POST", "/", tagged, explain, "Content-Length: 0")
 	a.expect(t, 200, "stable")
 	if decision := a.Header.Get("x-gray-decision"); decision != "rung=baseline-here; reason=no-canary-usable; release=v2-beta; zone=az1; instance=stable" {
@@ -217,7 +221,7 @@ func TestEdgeDiesWhileRequestsWait(t *testing.T) {
 	again := edgeOf("a", federation.EdgeAlive)
 	again.Incarnation = 2
 	frozen.closed.Store(false)
-	frozen.answer = says(200, "served;instance=canary")
+	frozen.answers(says(200, "served;instance=canary"))
 	r.gateway.SetPeer(again, false)
 	r.ask("GET", "/", tagged).expect(t, 200, "")
 	if n := frozen.asked.Load(); n != 2 {
@@ -310,26 +314,33 @@ func TestDoorsOfEdges(t *testing.T) {
 
 // TestZonesAreTold: of a demotion and of its end, without locks.
 func TestZonesAreTold(t *testing.T) {
-	var told []string
+	var mu sync.Mutex
+	var told []string // mu
 	var r *rig
 	r = newRig(t, func(o *Options) {
 		firstByID(o)
 		o.OnZone = func(zone string, demoted bool) {
 			r.gateway.Refresh(time.Now()) // takes the lock of the plans
+			mu.Lock()
+			defer mu.Unlock()
 			told = append(told, fmt.Sprint(zone, demoted))
 		}
 	})
 	r.configure(usersConfig(federation.Strict))
 	r.register(instance("canary", "az2", "v2", refusingAddress(t)))
 	r.gateway.SetZoneLost("az2", true)
-	if len(told) != 0 {
-		t.Errorf("told %v before an endpoint failed", told)
+	expect := func(want string) {
+		t.Helper()
+		mu.Lock()
+		defer mu.Unlock()
+		if got := fmt.Sprint(told); got != want {
+			t.Errorf("told %s, want %s", got, want)
+		}
 	}
+	expect("[]") // no endpoint has failed
 	r.ask("GET", "/", tagged).expect(t, 502, "")
 	r.gateway.SetZoneLost("az2", true)
 	r.gateway.SetZoneLost("az2", false)
 	r.gateway.SetZoneLost("az2", false)
-	if got := fmt.Sprint(told); got != "[az2true az2false]" {
-		t.Errorf("told %s", got)
-	}
+	expect("[az2true az2false]")
 }

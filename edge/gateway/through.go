@@ -39,6 +39,11 @@ type shutGroup struct {
 func (g *Gateway) through(c *call, to candidate) *exchange.Error {
 	c.at, c.holds, c.failure = to, to.endpoint.Runtime.(*endpoint), nil
 	passage := to.pass.peer.standIn.zone.Load().through
+	if c.left == to.pass.peer {
+		if other := passage.next(c.left, true); other != nil {
+			c.at.pass.peer = other
+		}
+	}
 	var failure *exchange.Error
 	for tried := 1; ; tried++ {
 		if failure = g.hop(c, to); failure == nil {
@@ -63,13 +68,22 @@ func (g *Gateway) through(c *call, to candidate) *exchange.Error {
 
 // hop sends the request to the edge that was picked.
 func (g *Gateway) hop(c *call, to candidate) *exchange.Error {
+	timeouts := c.x.Timeouts
+	failure := g.sendHop(c, to)
+	if failure != nil {
+		// Nobody else looks at them: the body is not being sent any more.
+		c.x.Timeouts = timeouts
+	}
+	return failure
+}
+
+func (g *Gateway) sendHop(c *call, to candidate) *exchange.Error {
 	x, q := c.x, c.at.pass.peer
 	moveable := !to.group.Lost && to.rung != route.RungPanic && !c.stays && replayable(&x.Request)
 	if moveable && c.awaitPeer(q) {
 		return c.note(c.settle())
 	}
 	c.startAttempt()
-	timeouts := x.Timeouts
 	x.Request.Header.Set(exchange.FieldXGrayHop, c.hopValue(to))
 	c.stretch()
 	began := time.Now()
@@ -79,7 +93,6 @@ func (g *Gateway) hop(c *call, to candidate) *exchange.Error {
 	c.sending = false
 	q.standIn.inFlight.Add(-1)
 	c.headTook = time.Since(began)
-	x.Timeouts = timeouts
 	x.Request.Header.Del(exchange.FieldXGrayHop)
 	if moveable && c.arrive(&q.standIn) {
 		g.metrics.sent(q, "moved")
@@ -179,6 +192,7 @@ func (g *Gateway) unreached(c *call, q *peer, failure *exchange.Error) *exchange
 		}
 	default:
 		g.metrics.sent(q, "broken-off")
+		c.left = q // its other connections may be about to break off, too
 		if !failure.Reused || failure.Timeout {
 			q.failed(now)
 		}

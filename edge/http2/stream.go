@@ -55,7 +55,10 @@ func (st *stream) init() {
 
 // start makes the stream ready for its use on l. mu is held.
 func (st *stream) start(l *link, id uint32) {
-	st.l, st.id = l, id
+	if st.l != l { // a call's is read by those who cancel it, and set by then
+		st.l = l
+	}
+	st.id = id
 	drain(st.readable)
 	drain(st.writable)
 	st.pulled, st.stopped, st.credit, st.left, st.peerEnded = false, false, 0, -1, false
