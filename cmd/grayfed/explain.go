@@ -159,5 +159,8 @@ func candidate(c *api.Candidate) string {
 	if c.Version != "" {
 		text += ", version " + c.Version
 	}
-	return text + ", " + c.Rung
+	if text += ", " + c.Rung; c.Through != "" {
+		text += ", through edge " + c.Through
+	}
+	return text
 }

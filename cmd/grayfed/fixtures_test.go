@@ -68,10 +68,10 @@ var explanation = api.Explanation{
 	Outcome: api.OutcomeRouted, Route: "api-v1-users", Service: "user-service", Release: "v2-beta", Subset: "v2-beta",
 	Rung: "canary-elsewhere", Zone: "az2", Reason: "in-release",
 	Path: "/api/v1/users/42", UpstreamPath: "/users/42", UpstreamHost: "users.internal",
-	Endpoint: &api.Candidate{ID: "az2-v2-beta", Zone: "az2", Address: "10.0.1.2:8080", Version: "v2-beta", Rung: "canary-elsewhere"},
+	Endpoint: &api.Candidate{ID: "az2-v2-beta", Zone: "az2", Address: "10.0.1.2:8080", Version: "v2-beta", Rung: "canary-elsewhere", Through: "edge-2"},
 	Steps: []api.Step{
 		{Rung: "canary-here", Subset: "v2-beta", Zone: "az1", Registered: 2, Draining: 1, Unhealthy: 1, Why: "1 drains, 1 is unhealthy"},
-		{Rung: "canary-elsewhere", Subset: "v2-beta", Zone: "az2", SharePercent: 66.6666, Registered: 2, Usable: 1, Full: 1, Why: "taken"},
+		{Rung: "canary-elsewhere", Subset: "v2-beta", Zone: "az2", SharePercent: 66.6666, Registered: 2, Usable: 1, Full: 1, Through: "edge-2", Why: "taken"},
 		{Rung: "canary-elsewhere", Subset: "v2-beta", Zone: "az3", SharePercent: 33.3333, Registered: 1, Lost: true},
 		{Rung: "baseline-here", Subset: "baseline", Zone: "az1", Registered: 1, Usable: 1, Why: "not reached"},
 	},
