@@ -234,7 +234,7 @@ func (m *measured) recoveries() []report.Recovery {
 }
 
 func (m *measured) recovery(name string, during span, lost [][]span) report.Recovery {
-	r := report.Recovery{Fault: name, Found: true}
+	r := report.Recovery{Fault: name, Begun: during.from, Found: true}
 	quiet := max(during.from, during.to-min(calm, (during.to-during.from)/2))
 	for i := range m.outcomes {
 		o := &m.outcomes[i]

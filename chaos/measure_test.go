@@ -97,25 +97,25 @@ func TestRecoveries(t *testing.T) {
 		outcomes []outcome
 		want     []report.Recovery
 	}{
-		{"not felt", []brokenStep{lost}, []outcome{request(1, 4*second, ms, "")}, []report.Recovery{{Fault: "x", Found: true}}},
+		{"not felt", []brokenStep{lost}, []outcome{request(1, 4*second, ms, "")}, []report.Recovery{{Fault: "x", Begun: 3 * second, Found: true}}},
 		{"until the last touched entered", []brokenStep{lost}, []outcome{
 			request(1, 3*second-10*ms, 300*ms, ""), request(1, 3100*ms, 900*ms, ""), request(1, 3200*ms, 20*ms, "x"), request(1, 3500*ms, 100*ms, ""),
-		}, []report.Recovery{{Fault: "x", InBand: 200 * ms, Found: true}}},
+		}, []report.Recovery{{Fault: "x", Begun: 3 * second, InBand: 200 * ms, Found: true}}},
 		{"what was over before is not its doing", []brokenStep{lost}, []outcome{request(1, 2*second, 900*ms, "x")},
-			[]report.Recovery{{Fault: "x", Found: true}}},
+			[]report.Recovery{{Fault: "x", Begun: 3 * second, Found: true}}},
 		{"the dead edge's clients are apart", []brokenStep{lost}, []outcome{request(0, 5*second, second, "x")},
-			[]report.Recovery{{Fault: "x", Found: true}}},
+			[]report.Recovery{{Fault: "x", Begun: 3 * second, Found: true}}},
 		{"by DNS they count", []brokenStep{lost}, []outcome{byDNS(0, 5*second, second, "x"), byDNS(1, 5100*ms, ms, "")},
-			[]report.Recovery{{Fault: "x", DNS: 2 * second, Found: true}}},
+			[]report.Recovery{{Fault: "x", Begun: 3 * second, DNS: 2 * second, Found: true}}},
 		{"a wrong answer is no recovery", []brokenStep{lost}, []outcome{{job: job{edge: 1}, entry: 1, intended: 4 * second, done: 4*second + ms, wrong: "v9"}},
-			[]report.Recovery{{Fault: "x", InBand: second, Found: true}}},
+			[]report.Recovery{{Fault: "x", Begun: 3 * second, InBand: second, Found: true}}},
 		{"never", []brokenStep{lost}, []outcome{request(1, 7500*ms, ms, "x")},
-			[]report.Recovery{{Fault: "x", InBand: 4500 * ms, Found: false}}},
+			[]report.Recovery{{Fault: "x", Begun: 3 * second, InBand: 4500 * ms, Found: false}}},
 		{"mending is not the fault's", []brokenStep{lost}, []outcome{request(1, 8100*ms, ms, "x")},
-			[]report.Recovery{{Fault: "x", Found: true}}},
+			[]report.Recovery{{Fault: "x", Begun: 3 * second, Found: true}}},
 		{"each its own", []brokenStep{{name: "b", begun: 6 * second}, {name: "a", begun: 3 * second}}, []outcome{
 			request(1, 4*second, ms, "x"), request(1, 7*second, ms, "x"),
-		}, []report.Recovery{{Fault: "a", InBand: second, Found: true}, {Fault: "b", InBand: second, Found: true}}},
+		}, []report.Recovery{{Fault: "a", Begun: 3 * second, InBand: second, Found: true}, {Fault: "b", Begun: 6 * second, InBand: second, Found: true}}},
 	} {
 		m := &measured{target: testTarget("az1", "az2", "az3"), slow: 100 * ms, steps: c.steps, outcomes: c.outcomes, end: 10 * second}
 		got := m.recoveries()

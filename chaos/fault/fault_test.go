@@ -129,6 +129,7 @@ func TestNewRefuses(t *testing.T) {
 		{Spec{Kind: "partition", From: []string{"az1"}, To: []string{"az1"}}, []string{"no link from az1 to itself"}},
 		{Spec{Kind: "slow-link", From: []string{"az1"}}, []string{`needs "delay" or "rate"`}},
 		{Spec{Kind: "slow-link", From: []string{"az1"}, Delay: time.Hour}, []string{"delay is out of range"}},
+		{Spec{Kind: "slow-link", From: []string{"az1"}, Rate: 999}, []string{"rate is 999 bytes/s"}},
 		{Spec{Kind: "slow-link", From: []string{"az1"}, Rate: -1}, []string{"rate is out of range"}},
 		{Spec{Kind: "gossip-loss", From: []string{"az1"}, Port: 65536}, []string{"port is out of range"}},
 		{Spec{Kind: "clock-jump", Zones: []string{"az1"}, Jump: maxJump + 1}, []string{"jump is out of range"}},

@@ -5,10 +5,16 @@ import (
 	"fmt"
 )
 
+// minRate is less than a packet a second, in bytes/s.
+const minRate = 1000
+
 // newSlowLink delays packets both ways, bounds their bytes/s, or both.
 func newSlowLink(spec Spec, target any) (Fault, error) {
 	if spec.Delay == 0 && spec.Rate == 0 {
 		return nil, errors.New(`it needs "delay" or "rate"`)
+	}
+	if spec.Rate > 0 && spec.Rate < minRate {
+		return nil, fmt.Errorf("rate is %d bytes/s, allowed are %d and more", spec.Rate, minRate)
 	}
 	_, from, to, err := sides(&spec, target)
 	if err != nil {

@@ -44,7 +44,7 @@ func (c chart) PlotHeight() float64 { return c.Base - c.Top }
 // band is when a fault was broken.
 type band struct {
 	X, Width float64
-	Number   int
+	Numbers  string // of the faults that begin here; "" when the band before has it
 }
 
 // series is a line, or an area when it is Filled.
@@ -82,9 +82,18 @@ func (t *timeline) frame(id, title, unit string, height float64, faults []fault)
 		at := float64(n) * step
 		c.Xs = append(c.Xs, tick{t.x(time.Duration(at * float64(time.Second))), strconv.FormatFloat(at, 'f', -1, 64) + " s"})
 	}
-	for _, f := range faults {
-		from, to := t.x(f.begun), t.x(f.until)
-		c.Bands = append(c.Bands, band{X: from, Width: round1(max(to-from, 1.5)), Number: f.Number})
+	const room = 14 // for a number
+	first := 0
+	for n, f := range faults {
+		b := band{X: t.x(f.begun), Numbers: strconv.Itoa(f.Number)}
+		b.Width = round1(max(t.x(f.until)-b.X, 1.5))
+		if n > 0 && math.Abs(b.X-c.Bands[first].X) < room {
+			c.Bands[first].Numbers += ", " + b.Numbers
+			b.Numbers = ""
+		} else {
+			first = n
+		}
+		c.Bands = append(c.Bands, b)
 	}
 	return c
 }

@@ -16,8 +16,8 @@ type fault struct {
 	recovery     *Recovery
 }
 
-// faults pairs each fault with what it led to: its recovery by name, and the
-// first sign of it before the next fault began.
+// faults pairs each fault with what it led to: its recovery, and the first sign
+// of it before the next fault began. Faults that begin together are one.
 func (r *Run) faults() []fault {
 	all := make([]fault, len(r.Faults))
 	end := r.end()
@@ -28,7 +28,7 @@ func (r *Run) faults() []fault {
 		}
 		before := f.until
 		for m := range r.Faults {
-			if begun := r.Faults[m].Begun; begun > f.begun {
+			if begun := r.Faults[m].Begun; begun > f.begun+BucketWidth {
 				before = min(before, begun)
 			}
 		}
@@ -39,7 +39,7 @@ func (r *Run) faults() []fault {
 			}
 		}
 		for m := range r.Recoveries {
-			if r.Recoveries[m].Fault == f.Fault {
+			if from := r.Recoveries[m].Begun; f.begun >= from-BucketWidth && f.begun <= from+BucketWidth {
 				f.recovery = &r.Recoveries[m]
 				break
 			}
@@ -194,7 +194,7 @@ func (t *timeline) widest(zone int) *column {
 	part := func(n int) float64 { return float64(t.all[n].zones[zone]) / float64(max(1, t.all[n].answered)) }
 	large := 0.13 // what a line of text takes
 	for n := range t.all {
-		large = max(large, part(n)*0.9)
+		large = max(large, part(n)*0.7)
 	}
 	from, longest := 0, 0
 	for n := 0; n < len(t.all); n++ {

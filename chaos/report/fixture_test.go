@@ -33,8 +33,8 @@ func azLoss() *Run {
 			{24*time.Second + 350*ms, "request", "az2-edge", "az3-v1: 5 gateway failures"},
 		},
 		Recoveries: []Recovery{
-			{Fault: "kill az1/edge, az1/etcd, az1/consul, az1/user-service v1, az1/user-service v2-beta", InBand: 213 * ms, DNS: 1920 * ms, Found: true},
-			{Fault: "40% errors: az3/user-service v1", InBand: 180 * ms, Found: true},
+			{Fault: "kill az1/edge, az1/etcd, az1/consul, az1/user-service v1, az1/user-service v2-beta", Begun: 10 * time.Second, InBand: 213 * ms, DNS: 1920 * ms, Found: true},
+			{Fault: "40% errors: az3/user-service v1", Begun: 24 * time.Second, InBand: 180 * ms, Found: true},
 		},
 		Totals: Totals{
 			Requests: 60_000, Idempotent: 48_000, Lost: 9, LostIdempotent: 1, InDeadEdge: 41,

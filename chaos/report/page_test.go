@@ -259,12 +259,19 @@ func TestFaultsAndSigns(t *testing.T) {
 		Drill: "d", Load: Load{Duration: 10 * time.Second},
 		Faults: []Mark{
 			{Fault: "a", Begun: time.Second, Mended: 2 * time.Second}, {Fault: "b", Begun: 3 * time.Second, Mended: 9 * time.Second},
-			{Fault: "c", Begun: 5 * time.Second},
+			{Fault: "c", Begun: 5 * time.Second}, {Fault: "d", Begun: 5*time.Second + 20*ms},
 		},
 		Detections: []Detection{
 			{At: 500 * ms, By: "early"}, {At: 2500 * ms, By: "late"}, {At: 5500 * ms, By: "second"}, {At: 5400 * ms, By: "first"},
 		},
-		Recoveries: []Recovery{{Fault: "c", InBand: ms}},
+		Recoveries: []Recovery{{Fault: "c, then d", Begun: 5*time.Second + 10*ms, InBand: ms}},
+	}
+	marks := ""
+	for _, b := range run.timeline(maxColumns).frame("", "", "", 1, run.faults()).Bands {
+		marks += b.Numbers + ";"
+	}
+	if marks != "1;2;3, 4;;" {
+		t.Errorf("bands are marked %s", marks)
 	}
 	got := ""
 	for _, f := range run.faults() {
@@ -274,7 +281,7 @@ func TestFaultsAndSigns(t *testing.T) {
 		}
 		got += fmt.Sprintf("%s %s %s %t; ", f.Fault, f.until, by, f.recovery != nil)
 	}
-	if want := "a 2s nobody false; b 9s nobody false; c 10s first true; "; got != want {
+	if want := "a 2s nobody false; b 9s nobody false; c 10s first true; d 10s first true; "; got != want {
 		t.Errorf("%s\nwant\n%s", got, want)
 	}
 }

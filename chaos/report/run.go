@@ -105,7 +105,8 @@ type Detection struct {
 
 // Recovery is how long a fault was felt.
 type Recovery struct {
-	Fault string `json:"fault"`
+	Fault string        `json:"fault"`
+	Begun time.Duration `json:"begun_ns"` // as that of the faults which it is from, that begin within a BucketWidth
 	// InBand is from the fault until the last request entering a surviving
 	// edge that failed or was slow. Zero when none was.
 	InBand time.Duration `json:"in_band_ns"`
@@ -198,7 +199,7 @@ func (r *Run) validate() error {
 		times = append(times, r.Detections[n].At)
 	}
 	for n := range r.Recoveries {
-		times = append(times, r.Recoveries[n].InBand, r.Recoveries[n].DNS)
+		times = append(times, r.Recoveries[n].Begun, r.Recoveries[n].InBand, r.Recoveries[n].DNS)
 	}
 	for _, d := range times {
 		if d < 0 || d > maxOffset {
