@@ -88,7 +88,9 @@ type Sighting struct {
 	// longer than it takes to find one: else a standby that starts after the
 	// primaries died would wait for ever.
 	Gossip Verdict
-	// Probe is this edge's own probe of that edge's data listener.
+	// Probe is what this edge's own probes of that edge's data listener say, one
+	// at each heartbeat: Alive after an answer, Dead after Options.Misses in a
+	// row without.
 	Probe Verdict
 	// Self says that it is this edge's own entry. Consul is then its own
 	// decision, Alive when it is in and Dead when it is out, and Gossip is

@@ -46,6 +46,10 @@ const (
 // ladder has it within a zone. (Envoy: overprovisioning_factor.)
 const overprovisioning = 1.4
 
+// agreements is how many observations in a row must find every means agreed that
+// the primaries are dead.
+const agreements = 2
+
 // State is what an edge remembers of the observations before. The zero value
 // is that of an edge that just started.
 type State struct {
@@ -71,10 +75,12 @@ type State struct {
 // at once and rises once every StepEvery at most; changes of less than a tenth
 // of the full weight wait, but for those to the weight of a step or the full one.
 //
-// A standby goes in when for Misses observations in a row a Consul leader, gossip
-// and its own probes all say that every edge of every zone in Primaries is dead.
-// Whatever is unknown, a zone without any edge that is known included, keeps it
-// out. It goes out when, by Consul and not against both others, the primaries
+// A standby goes in when a Consul leader, gossip and its own probes all say that
+// every edge of every zone in Primaries is dead, in two observations in a row.
+// The heartbeats that failed are not counted again here: a probe's verdict stands
+// for Misses of them. The second observation is for what one of the three says
+// for a moment and takes back. Whatever is unknown, a zone without any edge that
+// is known included, keeps the standby out. It goes out when, by Consul and not against both others, the primaries
 // that are alive have the full weight of one (its own Weight) for Misses
 // observations in a row and Hold has passed since it went in. It goes in once
 // every Hold at most; it is not held out longer, as then nobody else is there.
@@ -162,7 +168,7 @@ func (s State) standby(o *Options, obs *Observation) (State, Decision) {
 		}
 	default:
 		s.count(obs.Leader && o.areDead(obs.Others))
-		if s.row >= o.Misses && s.age >= o.Hold {
+		if s.row >= agreements && s.age >= o.Hold {
 			s.in, s.row, s.age = true, 0, 0
 		}
 	}

@@ -25,8 +25,9 @@ type Options struct {
 	Primaries []string
 	// Heartbeat is the time between two observations. 500 ms.
 	Heartbeat time.Duration
-	// Misses is how many observations in a row make a zone's loss, or return,
-	// certain. 3.
+	// Misses is how many heartbeats in a row make a zone's loss, or return,
+	// certain: observations here, and probes without an answer for the verdict
+	// in [Sighting]. 3.
 	Misses int
 	// Hold is how long a primary that went out stays out, and how long a
 	// standby that went in stays in, at least. 10 s.

@@ -45,7 +45,7 @@ func (e *edge) start(w *world) {
 
 // hear is a tick of gossip and of reading Consul.
 func (e *edge) hear(w *world) {
-	reached := w.around(e.id, w.responding)
+	reached := w.gossips(e.id)
 	for other := range e.gossip {
 		if other != e.id {
 			e.gossip[other].listen(w.now, reached.has(other))
@@ -60,10 +60,10 @@ func (e *edge) hear(w *world) {
 func (e *edge) probe(w *world) {
 	for other := range e.probes {
 		switch {
-		case w.trip[e.id].has(other) && w.responding.has(other):
+		case w.probes(e.id, other):
 			e.misses[other], e.probes[other] = 0, failover.Alive
 		default:
-			if e.misses[other]++; e.misses[other] >= 3 {
+			if e.misses[other]++; e.misses[other] >= e.opts.Misses {
 				e.probes[other] = failover.Dead
 			}
 		}

@@ -99,6 +99,7 @@ var (
 		{"symmetric partition", symmetric},
 		{"asymmetric partition", asymmetric},
 		{"one dead, the other nearly cut off", nearly},
+		{"one dead, the other known by one means", meansFail},
 		{"partial loss", loses},
 		{"capacity loss", empties},
 		{"consul without leader", leaderless},
@@ -188,6 +189,32 @@ func nearly(p *plan) {
 		case keep < 85:
 			p.lose(at, length, other, 1-dead, uint8(percent))
 		}
+	}
+}
+
+// meansFail has one primary die and the means by which the other is known fail
+// one by one, for a while each, on a network that may lose packets.
+func meansFail(p *plan) {
+	from, length := p.when()
+	dead := p.rng.IntN(az3)
+	other := 1 - dead
+	p.kill(from, length, dead)
+	for _, m := range []struct {
+		text string
+		of   func(*condition) *set
+	}{
+		{"gossip", func(c *condition) *set { return &c.noGossip }},
+		{"probes", func(c *condition) *set { return &c.noProbe }},
+		{"consul", func(c *condition) *set { return &c.consulDown }},
+	} {
+		if p.rng.IntN(4) > 0 {
+			p.noise(from+p.rng.IntN(20), 1+p.rng.IntN(length), fmt.Sprintf("no %s of edge %d", m.text, other), func(c *condition) {
+				*m.of(c) |= setOf(other)
+			})
+		}
+	}
+	if p.rng.IntN(2) == 0 {
+		p.lose(from, length, az3, other, uint8(p.rng.IntN(90)))
 	}
 }
 

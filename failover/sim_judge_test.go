@@ -25,7 +25,9 @@ const (
 // path is a means by which a primary's life can be known at the standby. It is
 // open from need ticks in a row that it is there. When it is not for as long as
 // the fastest means takes to call a node dead, it is in doubt until it is there
-// for need ticks again; it is closed when three heartbeats find it in doubt.
+// for need ticks again; it is closed when two heartbeats find it in doubt. A
+// probe's is there from one that is answered to one that is not: what gets through
+// between two of them tells nobody anything.
 type path struct {
 	need, run, gap, doubt int
 	open                  bool
@@ -33,7 +35,7 @@ type path struct {
 
 const (
 	fastest = int(time.Second / tick)
-	rounds  = int(2 * 500 * time.Millisecond / tick) // from the first of three heartbeats to the last
+	rounds  = int(500 * time.Millisecond / tick) // from one heartbeat to the next
 )
 
 func (p *path) follow(there bool) {
@@ -68,8 +70,9 @@ type judge struct {
 	dead     [2]int     // ticks that only this primary is dead and the rest is well
 
 	activations, handbacks int
-	limits                 int // activations beyond knowing
-	limitsHeard            int // of these: packets still came one way
+	waits                  []int // ticks that both primaries were dead and the rest was well
+	limits                 int   // activations beyond knowing
+	limitsHeard            int   // of these: packets still came one way
 }
 
 const never = -1 << 30
@@ -97,7 +100,7 @@ func (j *judge) fail(w *world, what, format string, args ...any) {
 
 // follow sees who could know of whom, before anybody decides.
 func (j *judge) follow(w *world) {
-	heard := w.around(az3, w.responding)
+	heard := w.gossips(az3)
 	var members set
 	leader := w.consul.leads()
 	if leader {
@@ -106,8 +109,8 @@ func (j *judge) follow(w *world) {
 	for p := range j.paths {
 		alive := w.responding.has(p)
 		j.paths[p][0].follow(heard.has(p))
-		j.paths[p][1].follow(alive && w.responding.has(az3) && w.trip[az3].has(p))
-		j.paths[p][2].follow(members.has(p))
+		j.paths[p][1].follow(w.responding.has(az3) && w.edges[az3].misses[p] == 0)
+		j.paths[p][2].follow(alive && members.has(p))
 		j.oneWay[p].follow(alive && (w.out[p].has(az3) || leader && w.out[p].has(w.consul.leader)))
 	}
 }
@@ -145,6 +148,9 @@ func (j *judge) beat(w *world, e *edge) {
 // to the standby and to the quorum: that is beyond knowing.
 func (j *judge) activated(w *world) {
 	j.activations++
+	if j.lost > 0 && j.entered == never {
+		j.waits = append(j.waits, j.lost)
+	}
 	unknowable, heard := false, false
 	for p := range j.paths {
 		e := &w.edges[p]
@@ -224,8 +230,7 @@ func (j *judge) wait(w *world) {
 	for p := range j.dead {
 		count(&j.dead[p], well && w.edgeDown.has(p) && !w.edgeDown.has(1-p))
 	}
-	misses := 3 * int(500*time.Millisecond/tick)
-	if j.lost > slowest+misses+2 && !standby.decision.In && w.now-j.entered > hold+2 {
+	if j.lost > slowest+2*rounds && !standby.decision.In && w.now-j.entered > hold+2 {
 		j.fail(w, late, "both primaries dead for %s; sightings %+v", time.Duration(j.lost)*tick, standby.sightings)
 	}
 }

@@ -44,6 +44,8 @@ type condition struct {
 	frozen     set // the edge's process is stopped
 	draining   set
 	consulDown set
+	noGossip   set          // edges whose gossip is stopped on the way
+	noProbe    set          // edges whose data port others' probes do not reach
 	gone       [edges]int64 // percent of the zone's capacity
 	noise      int          // faults that are more than death
 }

@@ -45,6 +45,14 @@ type world struct {
 	responding set // edges that answer
 }
 
+// gossips is whom an edge hears by gossip.
+func (w *world) gossips(a int) set { return w.around(a, w.responding&^w.noGossip) }
+
+// probes reports whether that edge answers a probe of this one.
+func (w *world) probes(a, b int) bool {
+	return w.responding.has(b) && !w.noProbe.has(b) && w.trip[a].has(b)
+}
+
 func (w *world) time() time.Time { return epoch.Add(time.Duration(w.now) * tick) }
 
 // newWorld has all edges in and at their full weights when warm, else starting.

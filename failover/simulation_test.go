@@ -33,12 +33,14 @@ func live(p program, seed uint64, fill func(*plan)) (*judge, *plan) {
 // every path to the standby and to Consul's quorum: see [failover.Next].
 type tally struct {
 	histories, activations, handbacks, limits, limitsHeard, premature int
+	waits                                                             []int
 }
 
 func (s *tally) add(j *judge) {
 	s.histories++
 	s.activations += j.activations
 	s.handbacks += j.handbacks
+	s.waits = append(s.waits, j.waits...)
 	if j.limits > 0 {
 		s.limits++
 	}
@@ -54,6 +56,7 @@ func (s *tally) merge(o *tally) {
 	s.histories += o.histories
 	s.activations += o.activations
 	s.handbacks += o.handbacks
+	s.waits = append(s.waits, o.waits...)
 	s.limits += o.limits
 	s.limitsHeard += o.limitsHeard
 	s.premature += o.premature
@@ -102,8 +105,15 @@ func TestSimulation(t *testing.T) {
 	for _, kind := range kinds {
 		t.Logf("%s: %s", kind.name, all[kind.name])
 	}
-	if both := all["both primaries lost"]; both.activations < both.histories/2 || both.handbacks < both.histories/2 {
-		t.Error("the standby hardly ever stood in: the histories prove nothing")
+	both := all["both primaries lost"]
+	if both.activations < both.histories/2 || both.handbacks < both.histories/2 || len(both.waits) < both.histories/4 {
+		t.Fatal("the standby hardly ever stood in: the histories prove nothing")
+	}
+	slices.Sort(both.waits)
+	median, longest := time.Duration(both.waits[len(both.waits)/2])*tick, time.Duration(both.waits[len(both.waits)-1])*tick
+	t.Logf("from the loss of both primaries to the standby: median %s, longest %s", median, longest)
+	if median > 3*time.Second || longest > 5*time.Second {
+		t.Errorf("the standby took %s, at most %s: allowed are 3 s and 5 s", median, longest)
 	}
 }
 
@@ -158,6 +168,15 @@ func TestSimulationFinds(t *testing.T) {
 			return failover.Answer(claimed)
 		})
 	}
+	// twice has the standby count each observation double.
+	twice := sound()
+	twice.next = func(o *failover.Options, s failover.State, obs *failover.Observation) (failover.State, failover.Decision) {
+		s, d := failover.Next(o, s, obs)
+		if o.Role == failover.Standby && !d.In {
+			return failover.Next(o, s, obs)
+		}
+		return s, d
+	}
 	tests := []struct {
 		name   string
 		finds  string
@@ -175,7 +194,8 @@ func TestSimulationFinds(t *testing.T) {
 				s.Consul = failover.Dead
 			}
 		})},
-		{"is content with one observation", premature, options(func(o *failover.Options) { o.Misses = 1 })},
+		{"is content with one observation", premature, twice},
+		{"is content with one probe", premature, options(func(o *failover.Options) { o.Misses = 1 })},
 		{"answers with a standby that gossip knows", uncalled, believing(func(s *failover.Sighting) {
 			if s.Consul == failover.VerdictUnknown {
 				s.Consul = s.Gossip
@@ -186,7 +206,7 @@ func TestSimulationFinds(t *testing.T) {
 				s.Gossip, s.Probe = failover.Alive, failover.Alive
 			}
 		})},
-		{"needs ten observations", late, options(func(o *failover.Options) { o.Misses = 10 })},
+		{"needs ten probes", late, options(func(o *failover.Options) { o.Misses = 10 })},
 		{"never goes in", late, claims(func(o *failover.Observation, _ *failover.Sighting) { o.Leader = false })},
 		{"never goes out", unmended, claims(func(_ *failover.Observation, s *failover.Sighting) {
 			s.Weight = 1
