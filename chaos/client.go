@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -179,6 +180,9 @@ func refusal(answer *response) string {
 // plainly is a failure of the network without what differs from request to
 // request.
 func plainly(err error) string {
+	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok && invalid.Reason == x509.Expired {
+		return "TLS handshake: the certificate has expired" // without the moment
+	}
 	dialed := ""
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
 		dialed = "connect: "

@@ -116,6 +116,8 @@ func (s *slot) sweep(ctx context.Context) (removed []string, err error) {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("look for namespaces of slot %d: %w", s.number, err)
 	}
+	// The link would go with the router, but only when the kernel gets around to
+	// it, and a new lab needs its name at once.
 	var commands []string
 	if _, err := os.Stat("/sys/class/net/" + s.link()); err == nil {
 		commands = append(commands, "link delete "+s.link())

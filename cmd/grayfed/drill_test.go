@@ -160,6 +160,28 @@ func TestDrillDev(t *testing.T) {
 	}
 }
 
+// TestDrillLab: a zone goes silent and dies in a lab with a network of its own,
+// and clients of the others, and by DNS, are served.
+func TestDrillLab(t *testing.T) {
+	file := shortDrill(t, `
+  {at: 500ms, for: 3s, loses: [az1], do: [{kind: partition, from: [az1], client: true}, {kind: kill, parts: ["az1/*"]}]}
+`, "lost_idempotent_percent: 0, detected: 3s")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = bytes.Replace(text, []byte("{via: edges, share: 1}"), []byte("{via: edges, share: 1}, {via: dns, share: 1}"), 1)
+	got := drill(t, writeFile(t, "lab.yaml", string(text)), "--target", "lab", "-o", "json")
+	var runs []*report.Run
+	if err := json.Unmarshal([]byte(got.stdout), &runs); got.code != 0 || err != nil || len(runs) != 1 {
+		t.Fatalf("exit code %d, %v: %s%s", got.code, err, got.stdout, got.stderr)
+	}
+	r := runs[0]
+	if r.Verdict != report.Passed || r.Totals.Requests != 250 || r.Totals.InDeadEdge == 0 || r.Recoveries[0].DNS == 0 {
+		t.Errorf("%s %s: %+v %+v", r.Verdict, r.Reason, r.Totals, r.Recoveries)
+	}
+}
+
 // deployment describes a running dev as a real deployment, with commands for
 // its faults: kind, break and mend.
 func deployment(t *testing.T, d *dev, faults ...string) string {

@@ -85,7 +85,7 @@ func (h *handler) behave(w http.ResponseWriter, r *http.Request) {
 
 func (h *handler) change(w http.ResponseWriter, r *http.Request) {
 	var b Behaviour
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<10))
+	body, err := io.ReadAll(io.LimitReader(r.Body, 1<<10))
 	if err == nil {
 		err = json.Unmarshal(body, &b)
 	}

@@ -98,8 +98,20 @@ func TestRun(t *testing.T) {
 
 func TestOptions(t *testing.T) {
 	for name, opts := range map[string]sample.Options{
-		"no zone":   {Service: "users", Version: "v1", Edges: []string{"http://127.0.0.1:1"}, Output: io.Discard},
-		"no edges":  {Service: "users", Version: "v1", Zone: "az1", Output: io.Discard},
+		"no zone":  {Service: "users", Version: "v1", Edges: []string{"http://127.0.0.1:1"}, Output: io.Discard},
+		"no edges": {Service: "users", Version: "v1", Zone: "az1", Output: io.Discard},
+		"no token file": {
+			Service: "users", Zone: "az1", Version: "v1", Edges: []string{"http://127.0.0.1:1"}, Output: io.Discard, TokenFile: "/no/such/file",
+		},
+		"a CA without a certificate": {
+			Service: "users", Zone: "az1", Version: "v1", Edges: []string{"http://127.0.0.1:1"}, Output: io.Discard, CAFile: "/dev/null",
+		},
+		"no folder for the address": {
+			Service: "users", Zone: "az1", Version: "v1", Edges: []string{"http://127.0.0.1:1"}, Output: io.Discard, AddressFile: "/no/such/folder/file",
+		},
+		"an address of another machine": {
+			Service: "users", Zone: "az1", Version: "v1", Edges: []string{"http://127.0.0.1:1"}, Output: io.Discard, Listen: "192.0.2.1:0",
+		},
 		"no output": {Service: "users", Version: "v1", Zone: "az1", Edges: []string{"http://127.0.0.1:1"}},
 	} {
 		if err := sample.Run(t.Context(), opts); err == nil {
