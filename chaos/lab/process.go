@@ -70,7 +70,7 @@ func (s *spawner) start(name, namespace, binary string, args []string, out *line
 	p.command.Stdout, p.command.Stderr = writer, writer
 	// A group of its own keeps the terminal's Ctrl-C from the children: the
 	// lab ends them in order. Pdeathsig ends them when the lab is killed.
-	p.command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	p.command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	started := make(chan error, 1)
 	launch := func() {
 		if namespace != "" {
