@@ -54,14 +54,21 @@ type child struct {
 func startChild(t testing.TB, p *config.Process) *child {
 	t.Helper()
 	p.Listen.Address, p.Admin.Address = "127.0.0.1:"+freePort(t), "127.0.0.1:"+freePort(t)
-	f := p.Failover
 	text := fmt.Sprintf(`{
   id: %q, zone: %q, region: %q, data_dir: %q, documents: %q,
   listen: { address: %q }, admin: { address: %q }, etcd: { endpoints: [%q] },
   gossip: { bind: %q, peers: [%s] }, log: { access: off }, shutdown: { drain_timeout: 5s },
-  failover: { role: %s, weight: %d, heartbeat: %s, misses: %d, hold: %s, steps: [100], step_every: %s, addresses: [%s], port: %d },
 `, p.ID, p.Zone, p.Region, p.DataDir, p.Documents, p.Listen.Address, p.Admin.Address, p.Etcd.Endpoints[0],
-		p.Gossip.Bind, quoted(p.Gossip.Peers), f.Role, f.Weight, f.Heartbeat, f.Misses, f.Hold, f.StepEvery, f.Addresses[0], f.Port)
+		p.Gossip.Bind, quoted(p.Gossip.Peers))
+	if f := p.Failover; f != nil {
+		text += fmt.Sprintf(
+			"  failover: { role: %s, weight: %d, heartbeat: %s, misses: %d, hold: %s, steps: [100], step_every: %s, addresses: [%s], port: %d },\n",
+			f.Role, f.Weight, f.Heartbeat, f.Misses, f.Hold, f.StepEvery, f.Addresses[0], f.Port)
+	}
+	if p.Peer.Address != "" {
+		text += fmt.Sprintf("  reach: %s, peer: { address: %q, tls: { ca_file: %q, cert_file: %q, key_file: %q } },\n",
+			p.Reach, p.Peer.Address, p.Peer.TLS.CAFile, p.Peer.TLS.CertFile, p.Peer.TLS.KeyFile)
+	}
 	if p.Consul != nil {
 		text += fmt.Sprintf("  consul: { address: %q },\n", p.Consul.Address)
 	}

@@ -2,7 +2,6 @@ package edge
 
 import (
 	"bytes"
-	"context"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
@@ -11,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"slices"
 	"strings"
 	"testing"
 
@@ -435,105 +433,4 @@ func TestOnlyEdgesAreLetIn(t *testing.T) {
 		}
 		return nil
 	})
-}
-
-// cutPeering ends the listener for other edges as a dead process ends it.
-func (r *running) cutPeering() {
-	now, cancel := context.WithCancel(context.Background())
-	cancel()
-	_ = r.edge.peering.listener.Close()
-	_ = r.edge.peering.codec.Drain(now) // cut: it says so
-}
-
-// TestPeerEdgeDiesUnderLoad: of two edges of a zone one is cut off. Requests
-// that may be sent again all succeed, and no endpoint is blamed.
-func TestPeerEdgeDiesUnderLoad(t *testing.T) {
-	f := newPeered(t)
-	az1 := f.start("az1-edge", "az1", releaseDocuments("strict"))
-	one, two := f.start("az2-one", "az2", releaseDocuments("strict")), f.start("az2-two", "az2", releaseDocuments("strict"))
-	f.meet()
-	f.serve("canary-a", "az2", "v2-beta")
-	f.serve("canary-b", "az2", "v2-beta")
-	for _, r := range []*running{az1, one, two} {
-		eventually(t, "both canaries are known", func() error {
-			x, err := r.api.Explain(t.Context(), api.ExplainRequest{Path: "/users/1", Tag: "v2-beta"})
-			if err == nil && !slices.ContainsFunc(x.Steps, func(s api.Step) bool { return s.Zone == "az2" && s.Usable == 2 }) {
-				err = errors.New(toJSON(x))
-			}
-			return err
-		})
-	}
-	client := clientFrom(t, "127.0.0.1")
-	client.Transport.(*http.Transport).MaxIdleConnsPerHost = 16
-	const workers = 8
-	stop, ended := make(chan struct{}), make(chan string, workers)
-	for range workers {
-		go func() {
-			for {
-				select {
-				case <-stop:
-					ended <- ""
-					return
-				default:
-				}
-				request, err := http.NewRequest(http.MethodGet, az1.url("/users/1"), http.NoBody)
-				if err == nil {
-					request.Header.Set("X-Release-Tag", "v2-beta")
-					var response *http.Response
-					if response, err = client.Do(request); err == nil {
-						var text []byte
-						text, err = io.ReadAll(response.Body)
-						_ = response.Body.Close()
-						if err == nil && (response.StatusCode != http.StatusOK || !strings.HasPrefix(string(text), "canary-")) {
-							err = fmt.Errorf("%d %s", response.StatusCode, text)
-						}
-					}
-				}
-				if err != nil {
-					ended <- err.Error()
-					return
-				}
-			}
-		}()
-	}
-	served := func(r *running, least int) func() error {
-		return func() error {
-			n := 0
-			_, _ = fmt.Sscan(r.counted("grayfed_peer_requests_total")[`edge="az1-edge",outcome="served"`], &n)
-			if n < least {
-				return fmt.Errorf("%d requests", n)
-			}
-			return nil
-		}
-	}
-	eventually(t, "load on one edge", served(one, 200))
-	eventually(t, "load on the other edge", served(two, 200))
-	one.cutPeering()
-	after := 0
-	_, _ = fmt.Sscan(two.counted("grayfed_peer_requests_total")[`edge="az1-edge",outcome="served"`], &after)
-	eventually(t, "load after the cut", served(two, after+500))
-	close(stop)
-	for range workers {
-		if failure := <-ended; failure != "" {
-			t.Errorf("a request was lost: %s", failure)
-		}
-	}
-	list, err := az1.api.Instances(t.Context(), "users")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, i := range list.Instances {
-		if !i.Usable {
-			t.Errorf("%s was blamed: %s", i.ID, toJSON(i))
-		}
-	}
-	if slices.ContainsFunc(list.Instances, func(i api.Instance) bool { return i.InFlight > 0 }) {
-		eventually(t, "nothing in flight", func() error {
-			list, err := az1.api.Instances(t.Context(), "users")
-			if err == nil && slices.ContainsFunc(list.Instances, func(i api.Instance) bool { return i.InFlight > 0 }) {
-				err = errors.New(toJSON(list))
-			}
-			return err
-		})
-	}
 }
