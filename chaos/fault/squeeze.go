@@ -17,6 +17,9 @@ import (
 // emptyTimeout bounds the wait for a cgroup that processes have just left.
 const emptyTimeout = 5 * time.Second
 
+// groupPrefix begins the names of cgroups; the process id of the drill follows.
+const groupPrefix = "grayfed-drill-"
+
 // setting is a file of a cgroup and what is written to it. With a "?" at its
 // end it is written where the kernel has it.
 type setting struct{ file, value string }
@@ -49,7 +52,7 @@ func squeezing(what string, spec *Spec, target any, s *squeeze) (Fault, error) {
 			if err != nil {
 				return err
 			}
-			if err := s.apply(u, pid, fmt.Sprintf("grayfed-drill-%d-%s-%d", os.Getpid(), s.controller, n)); err != nil {
+			if err := s.apply(u, pid, fmt.Sprintf("%s%d-%s-%d", groupPrefix, os.Getpid(), s.controller, n)); err != nil {
 				return fmt.Errorf("squeeze %s: %w", part, err)
 			}
 		}
@@ -166,6 +169,7 @@ func (s *squeeze) apply(u *undo, pid int, name string) error {
 			return err
 		}
 	}
+	sweep(h.parent)
 	group := filepath.Join(h.parent, name)
 	if err := os.Mkdir(group, 0o755); err != nil {
 		return fmt.Errorf("make a cgroup: %w", err)
@@ -183,6 +187,23 @@ func (s *squeeze) apply(u *undo, pid int, name string) error {
 		return fmt.Errorf("move process %d: %w", pid, err)
 	}
 	return nil
+}
+
+// sweep removes the cgroups of drills that were killed before they could mend.
+// One that has processes in it stays: the kernel sees to that.
+func sweep(parent string) {
+	entries, err := os.ReadDir(parent)
+	if err != nil {
+		return // what is wrong shows when a cgroup is made here
+	}
+	for _, entry := range entries {
+		rest, ours := strings.CutPrefix(entry.Name(), groupPrefix)
+		owner, _, _ := strings.Cut(rest, "-")
+		pid, err := strconv.Atoi(owner)
+		if ours && err == nil && pid > 0 && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+			_ = os.Remove(filepath.Join(parent, entry.Name()))
+		}
+	}
 }
 
 // enable lets the children of a v2 cgroup have the controller.

@@ -2,6 +2,7 @@ package fault
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -135,6 +136,39 @@ func TestSqueezeKills(t *testing.T) {
 	if found := leftovers(t, &squeeze{controller: "memory"}); len(found) > 0 {
 		t.Errorf("left over: %v", found)
 	}
+}
+
+// TestSqueezeSweeps: what a drill that was killed has left is removed, what one
+// that lives has made is not.
+func TestSqueezeSweeps(t *testing.T) {
+	m := newMachine(t, "az1/edge", "az2/edge")
+	h, err := (&squeeze{controller: "cpu"}).home(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	living, dead := m.parts["az1/edge"].command.Process, m.parts["az2/edge"].command.Process
+	if err := dead.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	<-m.parts["az2/edge"].ended
+	group := func(p *os.Process) string {
+		return filepath.Join(h.parent, fmt.Sprintf("%s%d-cpu-0", groupPrefix, p.Pid))
+	}
+	for _, p := range []*os.Process{living, dead} {
+		if err := os.Mkdir(group(p), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = os.Remove(group(p)) })
+	}
+	f := create(t, Spec{Kind: "cpu-squeeze", Parts: []string{"az1/edge"}, CPU: 50}, m)
+	broken(t, f)
+	if _, err := os.Stat(group(dead)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the dead one's: %v", err)
+	}
+	if _, err := os.Stat(group(living)); err != nil {
+		t.Errorf("the living one's: %v", err)
+	}
+	mended(t, f)
 }
 
 // TestSqueezeInPart: the one that could not be squeezed is named, the other
