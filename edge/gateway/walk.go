@@ -33,7 +33,7 @@ func (w *walk) next() (candidate, bool) {
 		if !ok {
 			break
 		}
-		if w.isShut(group, false) {
+		if len(w.shut) > 0 && w.isShut(group, false) {
 			continue
 		}
 		if e := w.pick(group); e != nil {
@@ -52,7 +52,7 @@ func (w *walk) next() (candidate, bool) {
 		if !ok {
 			return candidate{}, false
 		}
-		if w.isShut(group, true) {
+		if len(w.shut) > 0 && w.isShut(group, true) {
 			continue
 		}
 		if e := w.open(group); e != nil {
