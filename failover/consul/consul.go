@@ -81,6 +81,11 @@ type Publisher struct {
 	// hold any.
 	published atomic.Pointer[publication]
 
+	// cleared says that checks of an earlier life, of other options, are gone.
+	// Later ones are the operator's, as maintenance is, and stay. It belongs
+	// to the goroutine of Run.
+	cleared bool
+
 	mu       sync.Mutex
 	view     View  // guarded by mu
 	keepErr  error // guarded by mu

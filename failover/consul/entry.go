@@ -96,17 +96,36 @@ func (o *Options) registration(in bool, weight int) *api.AgentServiceRegistratio
 	}
 }
 
+// held is an entry of any service as Consul tells it, as far as it matters.
+// The types of consul/api for that are not used: decoding them panics on a
+// check whose definition is null.
+type held struct {
+	Node    struct{ Node string }
+	Service struct {
+		ID          string
+		Tags        []string
+		Meta        map[string]string
+		Address     string
+		Port        int
+		Weights     api.AgentWeights
+		CreateIndex uint64
+	}
+	Checks []check
+}
+
+type check struct{ CheckID, ServiceID, Status string }
+
 // holds reports whether found is what o and p say.
-func (o *Options) holds(found *api.ServiceEntry, p *publication) bool {
+func (o *Options) holds(found *held, p *publication) bool {
 	want := o.registration(p.in, p.weight)
-	s := found.Service
+	s := &found.Service
 	if s.Address != want.Address || s.Port != want.Port || !slices.Equal(s.Tags, want.Tags) ||
 		!maps.Equal(s.Meta, want.Meta) || s.Weights.Passing != want.Weights.Passing || s.Weights.Warning != want.Weights.Warning {
 		return false
 	}
-	for _, check := range want.Checks {
-		at := slices.IndexFunc(found.Checks, func(c *api.HealthCheck) bool { return c != nil && c.CheckID == check.CheckID })
-		if at < 0 || check.TTL != "" && found.Checks[at].Status != check.Status {
+	for _, wanted := range want.Checks {
+		at := slices.IndexFunc(found.Checks, func(c check) bool { return c.CheckID == wanted.CheckID })
+		if at < 0 || wanted.TTL != "" && found.Checks[at].Status != wanted.Status {
 			return false
 		}
 	}
@@ -121,14 +140,15 @@ type refusal struct {
 
 // decode reads what Consul holds of a service. Others write it: what is not an
 // edge's entry is refused, not believed.
-func decode(service string, found []*api.ServiceEntry) (entries []Reported, refused []refusal) {
+func decode(service string, found []held) (entries []Reported, refused []refusal) {
 	type candidate struct {
 		Reported
 		created uint64
 		where   string
 	}
 	best := make(map[string]candidate)
-	for i, f := range found {
+	for i := range found {
+		f := &found[i]
 		if i == maxEntries {
 			refused = append(refused, refusal{"the rest", fmt.Errorf("there are %d entries, read are %d", len(found), maxEntries)})
 			break
@@ -170,23 +190,13 @@ func order(a, b bool) int {
 }
 
 // where names an entry in a log, however strange it is.
-func where(f *api.ServiceEntry) string {
-	var node, id string
-	if f != nil && f.Node != nil {
-		node = f.Node.Node
-	}
-	if f != nil && f.Service != nil {
-		id = f.Service.ID
-	}
-	return federation.Quote(node) + " " + federation.Quote(id)
+func where(f *held) string {
+	return federation.Quote(f.Node.Node) + " " + federation.Quote(f.Service.ID)
 }
 
 // read reads one entry.
-func read(service string, f *api.ServiceEntry) (Reported, error) {
-	if f == nil || f.Service == nil {
-		return Reported{}, errors.New("there is no service in it")
-	}
-	s := f.Service
+func read(service string, f *held) (Reported, error) {
+	s := &f.Service
 	r := Reported{Entry: failover.Entry{
 		Edge:   s.Meta[metaEdge],
 		Zone:   s.Meta[metaZone],
@@ -216,22 +226,19 @@ func read(service string, f *api.ServiceEntry) (Reported, error) {
 // passing reports whether the edge holds itself in and nothing else has it
 // out. An entry that has lost the edge's own check is out: a standby must not
 // come in that way.
-func passing(id string, checks api.HealthChecks) bool {
-	held := false
+func passing(id string, checks []check) bool {
+	own := false
 	for _, c := range checks {
-		switch {
-		case c == nil:
-			return false
-		case c.CheckID == holdID(id) && c.ServiceID == id:
-			held = c.Status == api.HealthPassing
-			if !held {
+		if c.CheckID == holdID(id) && c.ServiceID == id {
+			own = c.Status == api.HealthPassing
+			if !own {
 				return false
 			}
-		case c.Status != api.HealthPassing && c.Status != api.HealthWarning:
+		} else if c.Status != api.HealthPassing && c.Status != api.HealthWarning {
 			return false
 		}
 	}
-	return held
+	return own
 }
 
 // parseAddresses reads addresses separated by commas. A hostile text is not

@@ -95,10 +95,11 @@ func (p *Publisher) register(ctx context.Context, d failover.Decision) error {
 	defer cancel()
 	p.counters.registrations.Add(1)
 	err := p.client.Agent().ServiceRegisterOpts(p.opts.registration(d.In, d.Weight),
-		api.ServiceRegisterOpts{ReplaceExistingChecks: true}.WithContext(ctx))
+		api.ServiceRegisterOpts{ReplaceExistingChecks: !p.cleared}.WithContext(ctx))
 	if err != nil {
 		return fmt.Errorf("register service %s: %w", p.id, err)
 	}
+	p.cleared = true
 	return nil
 }
 

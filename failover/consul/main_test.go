@@ -14,11 +14,13 @@ type waiting struct{ *testing.M }
 
 func (m waiting) Run() int {
 	// The tests wait for elections and time-outs much more than for
-	// processors.
+	// processors; fuzzing does not.
 	flag.Parse()
-	if err := flag.Set("test.parallel", "8"); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
+	if flag.Lookup("test.fuzz").Value.String() == "" {
+		if err := flag.Set("test.parallel", "8"); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
 	}
 	return m.M.Run()
 }

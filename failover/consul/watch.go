@@ -64,11 +64,12 @@ func (p *Publisher) watch(ctx context.Context) {
 
 // ask returns what a leader, which proves to its quorum that it is one, holds
 // once it is past index or the wait is over.
-func (p *Publisher) ask(ctx context.Context, index uint64) ([]*api.ServiceEntry, uint64, error) {
+func (p *Publisher) ask(ctx context.Context, index uint64) ([]held, uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, watchTimeout)
 	defer cancel()
 	options := &api.QueryOptions{RequireConsistent: true, WaitIndex: index, WaitTime: watchWait}
-	found, meta, err := p.client.Health().Service(p.opts.Service, "", false, options.WithContext(ctx))
+	var found []held
+	meta, err := p.client.Raw().Query("/v1/health/service/"+p.opts.Service, &found, options.WithContext(ctx))
 	if err == nil && !meta.KnownLeader {
 		err = errNoLeader
 	}
@@ -87,7 +88,7 @@ type watcher struct {
 }
 
 // take gives an answer to a question asked then.
-func (w *watcher) take(found []*api.ServiceEntry, asked time.Time) {
+func (w *watcher) take(found []held, asked time.Time) {
 	p := w.publisher
 	entries, refused := decode(p.opts.Service, found)
 	w.complain(refused)
@@ -122,14 +123,14 @@ func (w *watcher) complain(refused []refusal) {
 
 // verify has the entry published again when Consul, asked then, holds another:
 // somebody else wrote it.
-func (w *watcher) verify(found []*api.ServiceEntry, asked time.Time) {
+func (w *watcher) verify(found []held, asked time.Time) {
 	p := w.publisher
 	published := p.published.Load()
 	if published == nil {
 		return
 	}
-	for _, f := range found {
-		if f != nil && f.Service != nil && f.Service.ID == p.id && p.opts.holds(f, published) {
+	for i := range found {
+		if found[i].Service.ID == p.id && p.opts.holds(&found[i], published) {
 			w.patience, w.corrected = patienceMin, false
 			return
 		}

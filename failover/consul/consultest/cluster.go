@@ -1,6 +1,7 @@
 package consultest
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -15,6 +16,9 @@ import (
 	"github.com/hashicorp/consul/api"
 )
 
+// agentRules let an agent keep its node and see what is registered there.
+const agentRules = `node_prefix "" { policy = "write" } service_prefix "" { policy = "read" }`
+
 // settle bounds what a test waits for; a cluster takes a second or two.
 const settle = 30 * time.Second
 
@@ -26,8 +30,12 @@ type Options struct {
 	// TLS serves the API by HTTPS alone, to clients with a certificate of
 	// the authority in [Cluster.Files].
 	TLS bool
-	// Args go to every agent beside its own, as "-config-file=PATH" does.
-	Args []string
+	// Files of settings of server i, from 0, whose address and those of all
+	// are given; they take the place of the cluster's own settings but for
+	// its folder and addresses. nil: none.
+	Files func(i int, addresses []string) []string
+	// AgentRules are those of the agents' own tokens, with ACL; "": enough.
+	AgentRules string
 }
 
 // Cluster is Consul servers on loopback addresses of their own, so that all
@@ -61,7 +69,7 @@ func Start(t testing.TB, servers int, o Options) *Cluster {
 	}
 	c.binary, c.version = find(t)
 	if o.TLS {
-		c.Files = issue(t, c.address(1))
+		c.Files = Issue(t, c.address(1))
 	}
 	for i := range servers {
 		c.servers = append(c.servers, &server{
@@ -89,6 +97,14 @@ func Start(t testing.TB, servers int, o Options) *Cluster {
 
 func (c *Cluster) address(n int) string {
 	return fmt.Sprintf("127.%d.%d.%d", c.network[0], c.network[1], n)
+}
+
+func (c *Cluster) addresses() []string {
+	all := make([]string, len(c.servers))
+	for i, s := range c.servers {
+		all[i] = s.address
+	}
+	return all
 }
 
 // Address is the URL of server i's API, i from 0.
@@ -175,7 +191,13 @@ func (c *Cluster) Restart(i int) {
 		c.t.Fatal(err)
 	}
 	defer func() { _ = log.Close() }()
-	command := exec.Command(c.binary, append([]string{"agent", "-config-file=" + file}, c.options.Args...)...)
+	args := []string{"agent"}
+	if c.options.Files != nil {
+		for _, path := range c.options.Files(i, c.addresses()) {
+			args = append(args, "-config-file="+path)
+		}
+	}
+	command := exec.Command(c.binary, append(args, "-config-file="+file)...)
 	command.Stdout, command.Stderr = log, log
 	// No agent outlives a test that is killed. Of the machine's settings of
 	// Consul none must reach it.
@@ -188,9 +210,8 @@ func (c *Cluster) Restart(i int) {
 }
 
 func (c *Cluster) config(s *server) map[string]any {
-	var join []string
-	for _, other := range c.servers {
-		join = append(join, other.address)
+	if c.options.Files != nil {
+		return map[string]any{"node_name": s.name, "data_dir": s.dir + "/data", "bind_addr": s.address, "client_addr": s.address}
 	}
 	ports := map[string]int{"dns": -1, "serf_wan": -1}
 	if !c.version.before(version{1, 14, 0}) {
@@ -203,7 +224,7 @@ func (c *Cluster) config(s *server) map[string]any {
 		"data_dir":             s.dir + "/data",
 		"bind_addr":            s.address,
 		"client_addr":          s.address,
-		"retry_join":           join,
+		"retry_join":           c.addresses(),
 		"retry_interval":       "200ms",
 		"log_level":            "warn",
 		"disable_update_check": true,
@@ -250,7 +271,7 @@ func (c *Cluster) bootstrap() {
 		return nil
 	})
 	for i, s := range c.servers {
-		agent := c.Token(s.name, `node_prefix "" { policy = "write" } service_prefix "" { policy = "read" }`)
+		agent := c.Token(s.name, cmp.Or(c.options.AgentRules, agentRules))
 		c.wait("a token of the agent", func() error {
 			_, err := c.Client(i).Agent().UpdateAgentACLToken(agent, nil)
 			return err

@@ -22,10 +22,15 @@ type Files struct {
 	CA, ServerCert, ServerKey, ClientCert, ClientKey string
 }
 
-// issue makes an authority with a server of that address and a client.
-func issue(t testing.TB, address string) Files {
+// Issue makes an authority, a certificate for servers of those addresses and of
+// the name that Consul wants of one, and one for a client.
+func Issue(t testing.TB, addresses ...string) Files {
 	t.Helper()
 	dir := t.TempDir()
+	var ips []net.IP
+	for _, address := range addresses {
+		ips = append(ips, net.ParseIP(address))
+	}
 	now := time.Now()
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "consultest"},
@@ -53,7 +58,7 @@ func issue(t testing.TB, address string) Files {
 		der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
 			SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: name},
 			NotBefore: now.Add(-time.Hour), NotAfter: now.Add(24 * time.Hour),
-			IPAddresses: []net.IP{net.ParseIP(address)}, DNSNames: []string{"server.dc1.consul"},
+			IPAddresses: ips, DNSNames: []string{"server.dc1.consul"},
 			KeyUsage:    x509.KeyUsageDigitalSignature,
 			ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 		}, authority, private.Public(), authorityKey)
