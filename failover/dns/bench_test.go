@@ -50,9 +50,9 @@ const (
 )
 
 // BenchmarkAgainstBare loads this server and a bare responder on miekg/dns in
-// turn, from the same clients, with the same question and an answer of the same
-// records. It reports the medians of their queries/s and the ratio, which is
-// to be at least 0.7.
+// turn, from the same clients, with the same question and an answer that differs
+// in the address alone. It reports the medians of their queries/s and the ratio,
+// which is to be at least 0.7.
 func BenchmarkAgainstBare(b *testing.B) {
 	for _, size := range []uint16{0, 1232} {
 		name := "plain"
@@ -67,8 +67,8 @@ func BenchmarkAgainstBare(b *testing.B) {
 			o.Rand = nil
 			ours := serve(b, o, three()...).Address().String()
 			theirs := bare(b)
-			if a, b2 := first(b, send(b, ours, msg)), first(b, send(b, theirs, msg)); len(a) != len(b2) {
-				b.Fatalf("answers of different shapes: %s and %s", a, b2)
+			if a, other := masked(send(b, ours, msg)), masked(send(b, theirs, msg)); a != other {
+				b.Fatalf("answers of different shapes:\n%s\n%s", a, other)
 			}
 			var mine, others []float64
 			for b.Loop() {
@@ -83,6 +83,14 @@ func BenchmarkAgainstBare(b *testing.B) {
 			b.ReportMetric(median(mine)/median(others), "ratio")
 		})
 	}
+}
+
+// masked is a message without what may differ: the addresses that are answered.
+func masked(r *wire.Msg) string {
+	for _, rr := range r.Answer {
+		rr.(*wire.A).A = net.IPv4zero
+	}
+	return r.String()
 }
 
 func median(v []float64) float64 {

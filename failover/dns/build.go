@@ -26,7 +26,7 @@ const (
 type entry struct {
 	host   string
 	port   uint16
-	weight uint64
+	weight uint16
 	// addresses are IPv4 and IPv6 ones.
 	addresses [2][]netip.Addr
 }
@@ -83,7 +83,7 @@ func (b *builder) usable(shares []failover.Share) []entry {
 		e := entry{
 			host:   under(label(share.Edge), b.opts.gateway()),
 			port:   share.Port,
-			weight: uint64(max(1, share.Weight)),
+			weight: uint16(min(max(1, share.Weight), failover.MaxWeight)),
 		}
 		for _, address := range share.Addresses[:min(len(share.Addresses), maxAddresses)] {
 			address = address.Unmap()
@@ -186,7 +186,7 @@ func (b *builder) weighted(n *node, family int) {
 			turned := slices.Concat(records[turn:], records[:turn])
 			turns = append(turns, *b.pack(b.opts.gateway(), turned, nil, nil))
 		}
-		sum += b.entries[i].weight
+		sum += uint64(b.entries[i].weight)
 		c.upTo = append(c.upTo, sum)
 		c.options = append(c.options, turns)
 	}
@@ -212,10 +212,6 @@ func (b *builder) services(service string) {
 	name := under(service, under("_tcp", b.opts.gateway()))
 	n := b.node(name)
 	n.moving = true
-	var heaviest uint64
-	for i := range b.entries {
-		heaviest = max(heaviest, b.entries[i].weight)
-	}
 	var records []wire.RR
 	var beside [][]wire.RR
 	for i := range b.entries {
@@ -223,13 +219,9 @@ func (b *builder) services(service string) {
 		if e.port == 0 {
 			continue
 		}
-		weight := e.weight
-		if heaviest > 65535 {
-			weight = max(1, uint64(float64(weight)/float64(heaviest)*65535))
-		}
 		records = append(records, &wire.SRV{
 			Hdr:    header(name, wire.TypeSRV, b.ttl()),
-			Weight: uint16(weight),
+			Weight: e.weight,
 			Port:   e.port,
 			Target: e.host,
 		})

@@ -64,4 +64,13 @@
 // BADVERS. By UDP an answer has at most what the client takes and 1232 bytes
 // (so that it is not fragmented); what does not fit is marked truncated and had
 // by TCP. No recursion, no DNSSEC.
+//
+// # How it answers
+//
+// Records are packed by github.com/miekg/dns when [Server.Set] hands over what
+// changed. Messages are read in place and answered by a choice and a copy: the
+// library's server would unpack each into records, in a goroutine of its own,
+// as many as come. The loop here is about twice as fast as a responder on that
+// server with a fixed answer (BenchmarkAgainstBare), and a flood has nothing to
+// fill.
 package dns

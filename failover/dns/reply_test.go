@@ -199,10 +199,10 @@ func TestUnusableSharesAreLeftOut(t *testing.T) {
 	}
 }
 
-// SRV weights have 16 bits; those of shares may be more.
-func TestHeavyWeightsKeepTheirRatio(t *testing.T) {
-	s := quiet(t, options(), share("a", 1_000_000, "203.0.113.1"), share("b", 500_000, "203.0.113.2"), share("c", 1, "203.0.113.3"))
-	want := []uint16{65535, 32767, 1}
+// A weight out of range counts as the nearest in it.
+func TestWeightsOutOfRange(t *testing.T) {
+	s := quiet(t, options(), share("a", 1_000_000, "203.0.113.1"), share("b", 500, "203.0.113.2"), share("c", 0, "203.0.113.3"), share("d", -70_000, "203.0.113.4"))
+	want := []uint16{failover.MaxWeight, 500, 1, 1}
 	for i, rr := range ask(t, s, question(srv, wire.TypeSRV)).Answer {
 		if got := rr.(*wire.SRV).Weight; got != want[i] {
 			t.Errorf("weight %d is %d, want %d", i, got, want[i])

@@ -88,7 +88,8 @@ func (s *Server) Address() net.Addr { return s.udp.LocalAddr() }
 
 // Set swaps what is answered; each answer is wholly of before or of after. Of
 // a share that no client could use, or an edge's second one, nothing is
-// answered. No shares: SERVFAIL. It may be called before and while Run runs.
+// answered; weights are taken within 1 to [failover.MaxWeight]. No shares:
+// SERVFAIL. It may be called before and while Run runs.
 func (s *Server) Set(shares []failover.Share) {
 	next := newZone(&s.opts, shares)
 	before := s.zone.Swap(next)

@@ -73,8 +73,9 @@ func TestTakenPort(t *testing.T) {
 		_ = other.Close()
 		t.Error("two servers on one port")
 	}
-	// Its TCP half was free; nothing of it is left behind.
-	udp, err := net.ListenPacket("udp", "127.0.0.1:0")
+	// Its TCP half was free; nothing of it is left behind. On an address of its
+	// own no other's connection comes by that port.
+	udp, err := net.ListenPacket("udp", "127.0.53.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
