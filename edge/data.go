@@ -90,7 +90,7 @@ func (e *Edge) openListener(ctx context.Context, l config.Listener, reg promethe
 func certsOptions(l config.Listener, protocols []string, reg prometheus.Registerer, e *Edge) certs.Options {
 	opts := certs.Options{
 		Name: l.Name, ClientCAFile: l.TLS.ClientCAFile, ClientAuth: certs.ClientAuth(l.TLS.ClientAuth),
-		Protocols: protocols, Registerer: reg, Log: e.log,
+		Protocols: protocols, Registerer: reg, Log: e.log, Now: e.now,
 	}
 	for _, c := range l.TLS.Certificates {
 		opts.Pairs = append(opts.Pairs, certs.Pair{CertFile: c.CertFile, KeyFile: c.KeyFile})

@@ -328,6 +328,7 @@ func (e *Edge) newRegistry(lives []uint64, reg prometheus.Registerer) error {
 		OnEvent:   e.instanceEvent,
 		CachePath: filepath.Join(e.process.DataDir, "snapshot.json"),
 		OrphanTTL: e.process.Registration.OrphanTTL,
+		Now:       e.now,
 	})
 	return err
 }

@@ -50,7 +50,7 @@ func (e *Edge) newPeerTLS(reg prometheus.Registerer) error {
 	var err error
 	e.peering.tls, err = certs.NewClient(certs.ClientOptions{
 		Name: "peers", CAFile: t.CAFile, Pair: certs.Pair{CertFile: t.CertFile, KeyFile: t.KeyFile},
-		Registerer: reg, Log: e.log,
+		Registerer: reg, Log: e.log, Now: e.now,
 	})
 	return err
 }
@@ -66,7 +66,7 @@ func (e *Edge) openPeers(ctx context.Context, reg prometheus.Registerer) error {
 	e.peering.store, err = certs.New(certs.Options{
 		Name: "peer", Pairs: []certs.Pair{{CertFile: p.TLS.CertFile, KeyFile: p.TLS.KeyFile}},
 		ClientCAFile: p.TLS.CAFile, ClientAuth: certs.ClientAuthRequire, Protocols: []string{"h2"},
-		Registerer: reg, Log: e.log,
+		Registerer: reg, Log: e.log, Now: e.now,
 	})
 	if err != nil {
 		return err

@@ -19,7 +19,7 @@ func (e *Edge) newUpstreamTLS(reg prometheus.Registerer) error {
 	var err error
 	e.upstreamTLS, err = certs.NewClient(certs.ClientOptions{
 		Name: "upstream", CAFile: c.CAFile, ServerName: c.ServerName,
-		Pair: certs.Pair{CertFile: c.CertFile, KeyFile: c.KeyFile}, Registerer: reg, Log: e.log,
+		Pair: certs.Pair{CertFile: c.CertFile, KeyFile: c.KeyFile}, Registerer: reg, Log: e.log, Now: e.now,
 	})
 	return err
 }

@@ -121,7 +121,7 @@ func (s *sweeper) tend(ctx context.Context, st *stray, now time.Time) {
 	orphan := !i.OrphanedAt.IsZero()
 	var err error
 	switch {
-	case orphan && now.Sub(i.OrphanedAt) > s.opts.OrphanTTL:
+	case orphan && s.opts.Now().Sub(i.OrphanedAt) > s.opts.OrphanTTL:
 		err = s.bury(ctx, i)
 	case s.eligible(st, age, orphan) && !now.Before(st.probeAt):
 		st.probeAt = now.Add(jitter(s.timing.OrphanProbe))
@@ -217,7 +217,7 @@ func (s *sweeper) markOrphaned(ctx context.Context, i *federation.Instance) erro
 				return decision{}, errUnchanged
 			}
 			next := *c
-			next.OrphanedAt = time.Now().UTC().Truncate(time.Second)
+			next.OrphanedAt = s.opts.Now().UTC().Truncate(time.Second)
 			return decision{next: record{instance: &next}, absent: c.Owner}, nil
 		},
 	})
@@ -233,7 +233,7 @@ func (s *sweeper) bury(ctx context.Context, i *federation.Instance) error {
 		known:  record{instance: i, mod: i.Revision},
 		decide: func(current record, _ func(string) bool) (decision, error) {
 			c := current.instance
-			if c == nil || c.OrphanedAt.IsZero() || time.Since(c.OrphanedAt) <= s.opts.OrphanTTL {
+			if c == nil || c.OrphanedAt.IsZero() || s.opts.Now().Sub(c.OrphanedAt) <= s.opts.OrphanTTL {
 				return decision{}, errUnchanged
 			}
 			return decision{next: record{tomb: s.tombstoneOf(c, EventExpiredOrphan)}}, nil

@@ -126,6 +126,22 @@ func TestOrphanEndsAfterItsTime(t *testing.T) {
 	r.agree(c)
 }
 
+// TestOrphanIsAgedByTheWallClock: all edges agree on it, whoever marked it.
+func TestOrphanIsAgedByTheWallClock(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	var ahead atomic.Int64
+	a, c := r.start("a", "az1", "east", mortal), r.start("c", "az3", "south", func(o *Options) {
+		o.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	})
+	a.put(instance("u1", "az1"))
+	r.agree(c)
+	a.kill()
+	eventually(t, "orphaned", func() bool { i := c.get("u1"); return i != nil && !i.OrphanedAt.IsZero() })
+	ahead.Store(int64(25 * time.Hour))
+	eventually(t, "removed", func() bool { return c.get("u1") == nil })
+}
+
 func TestProbeThatFailsPreventsAdoption(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

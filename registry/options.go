@@ -68,6 +68,9 @@ type Options struct {
 	CachePath string
 	// OrphanTTL is how long an instance without an owner stays; 24 h when 0.
 	OrphanTTL time.Duration
+	// Now is the wall clock, by which all edges know how long an instance has
+	// been an orphan; nil: time.Now.
+	Now func() time.Time
 	// Registerer takes the metrics; nil: none are published.
 	Registerer prometheus.Registerer
 	// Timing is for tests and unusual networks; zero fields get defaults.
@@ -134,6 +137,9 @@ func (t Timing) withDefaults() Timing {
 func (o Options) withDefaults() Options {
 	if o.OrphanTTL == 0 {
 		o.OrphanTTL = 24 * time.Hour
+	}
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

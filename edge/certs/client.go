@@ -28,6 +28,8 @@ type ClientOptions struct {
 	Pair Pair
 	// Interval is between two looks at the files; 0 is DefaultInterval.
 	Interval time.Duration
+	// Now is the wall clock that certificates are judged by; nil: time.Now.
+	Now func() time.Time
 	// Registerer takes the metrics; nil: none.
 	Registerer prometheus.Registerer
 	Log        *slog.Logger
@@ -115,6 +117,9 @@ func (c *Client) Config(serverName string, protocols ...string) *tls.Config {
 // verify does what crypto/tls does with a server's certificates.
 func (c *Client) verify(serverName string, state tls.ConnectionState) error {
 	opts := x509.VerifyOptions{Roots: c.current.Load().roots, DNSName: serverName, Intermediates: x509.NewCertPool()}
+	if c.opts.Now != nil {
+		opts.CurrentTime = c.opts.Now()
+	}
 	for _, certificate := range state.PeerCertificates[1:] {
 		opts.Intermediates.AddCert(certificate)
 	}

@@ -84,6 +84,34 @@ func TestClientNameOfTheSettings(t *testing.T) {
 	}
 }
 
+// TestCertificatesAreJudgedByTheClockGiven: both ways.
+func TestCertificatesAreJudgedByTheClockGiven(t *testing.T) {
+	a, dir := newAuthority(t, "ca"), t.TempDir()
+	ca := filepath.Join(dir, "ca.pem")
+	replace(t, ca, a.pem)
+	pair := a.issue(1, ellipticKey(t), "x.test").write(t, dir, "x")
+	late := func() time.Time { return time.Now().Add(24 * time.Hour) }
+	for what, c := range map[string]struct {
+		server, client func() time.Time
+		trusts         bool
+	}{
+		"in time":     {trusts: true},
+		"late client": {client: late},
+		"late server": {server: late},
+	} {
+		server := newStore(t, Options{
+			Name: "x", Pairs: []Pair{pair}, ClientAuth: ClientAuthRequire, ClientCAFile: ca, Now: c.server,
+		})
+		client, err := NewClient(ClientOptions{Name: "upstream", CAFile: ca, Pair: pair, Now: c.client, Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := shake(t, server.Config(), client.Config("x.test")); (err == nil) != c.trusts {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
 func clientSettle(c *Client) {
 	now := time.Now()
 	c.poll(now)

@@ -48,6 +48,9 @@ type Options struct {
 	Protocols []string
 	// Interval is between two looks at the files; 0 is DefaultInterval.
 	Interval time.Duration
+	// Now is the wall clock that clients' certificates are judged by; nil:
+	// time.Now.
+	Now func() time.Time
 	// Registerer takes the metrics; nil: none.
 	Registerer prometheus.Registerer
 	Log        *slog.Logger
@@ -151,6 +154,7 @@ func (s *Store) newConfig() *tls.Config {
 		MinVersion:   tls.VersionTLS12,
 		CipherSuites: modernSuites(),
 		NextProtos:   s.opts.Protocols,
+		Time:         s.opts.Now,
 		// A response is one record and one write, also in a connection's first
 		// 128 KiB, in which records would be as small as packets (nginx's
 		// ssl_buffer_size is of 16 KiB, too).
