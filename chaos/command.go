@@ -20,24 +20,28 @@ import (
 // maxOutput is how much of the end of a command's output its error has.
 const maxOutput = 1000
 
-// commands break and mend a real deployment, by kind of fault.
-type commands map[string]command
+// commands break and mend a real deployment.
+type commands struct {
+	dir    string // where they run
+	byKind map[string]command
+}
 
-var _ fault.Commands = commands(nil)
+var _ fault.Commands = commands{}
 
 // Command implements fault.Commands.
 func (c commands) Command(spec fault.Spec) (fault.Fault, bool) {
-	own, ok := c[spec.Kind]
+	own, ok := c.byKind[spec.Kind]
 	if !ok {
 		return nil, false
 	}
 	own.Timeout = cmp.Or(own.Timeout, defaultCommandTimeout)
-	return &commandFault{command: own, environment: environment(&spec), what: describe(&spec)}, true
+	return &commandFault{command: own, dir: c.dir, environment: environment(&spec), what: describe(&spec)}, true
 }
 
 // commandFault is a fault that programs of the operator do.
 type commandFault struct {
 	command     command
+	dir         string
 	environment []string
 	what        string
 	begun       bool // there may be something to mend
@@ -78,6 +82,7 @@ func (f *commandFault) run(ctx context.Context, argv []string) (err error) {
 	}
 	defer func() { err = errors.Join(err, output.Close(), os.Remove(output.Name())) }()
 	program := exec.CommandContext(limited, argv[0], argv[1:]...)
+	program.Dir = f.dir
 	program.Env = append(os.Environ(), f.environment...)
 	program.Stdout, program.Stderr = output, output
 	// A group of its own: Ctrl-C is the drill's to hear.
@@ -95,7 +100,10 @@ func (f *commandFault) run(ctx context.Context, argv []string) (err error) {
 
 // line is what an operator would type to run it by hand.
 func (f *commandFault) line(argv []string) string {
-	words := make([]string, 0, len(f.environment)+len(argv))
+	words := make([]string, 0, 3+len(f.environment)+len(argv))
+	if f.dir != "" {
+		words = append(words, "cd", quoted(f.dir), "&&")
+	}
 	for _, assignment := range f.environment {
 		name, value, _ := strings.Cut(assignment, "=")
 		words = append(words, name+"="+quoted(value))

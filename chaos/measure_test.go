@@ -130,6 +130,22 @@ func TestRecoveries(t *testing.T) {
 	}
 }
 
+func TestInDNS(t *testing.T) {
+	for _, c := range []struct {
+		outcomes []outcome
+		edge     int
+		want     bool
+	}{
+		{[]outcome{byDNS(0, 0, ms, ""), byDNS(1, 0, ms, "")}, 1, true},
+		{[]outcome{byDNS(0, 0, ms, ""), request(1, 0, ms, "")}, 1, false},
+		{[]outcome{request(0, 0, ms, "")}, 1, true}, // nothing goes by DNS
+	} {
+		if got := (&measured{outcomes: c.outcomes}).inDNS(c.edge); got != c.want {
+			t.Errorf("%+v: %v", c.outcomes, got)
+		}
+	}
+}
+
 func TestBuckets(t *testing.T) {
 	m := &measured{target: testTarget("az1", "az2")}
 	for n := range 100 {

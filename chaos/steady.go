@@ -78,6 +78,11 @@ func (r *runner) steady(ctx context.Context) error {
 	for _, reason := range slices.Sorted(maps.Keys(s.Reasons)) {
 		errs = append(errs, fmt.Errorf("%d of %d requests: %s", s.Reasons[reason], s.Requests, reason))
 	}
+	for _, edge := range r.target.primaries() {
+		if !m.inDNS(edge) {
+			errs = append(errs, fmt.Errorf("DNS does not answer the edge of %s", r.target.Edges[edge].Zone))
+		}
+	}
 	if s.Premature > 0 {
 		errs = append(errs, fmt.Errorf("DNS answers a standby, %d times", s.Premature))
 	}
@@ -85,4 +90,17 @@ func (r *runner) steady(ctx context.Context) error {
 		errs = append(errs, fmt.Errorf("%d of %d requests took longer than %s", s.tooSlow, s.surviving, r.drill.Steady.Slow))
 	}
 	return errors.Join(errs...)
+}
+
+// inDNS is also true of a load that does not go by DNS.
+func (m *measured) inDNS(edge int) bool {
+	went := false
+	for i := range m.outcomes {
+		o := &m.outcomes[i]
+		if o.byDNS() && o.entry == edge {
+			return true
+		}
+		went = went || o.byDNS()
+	}
+	return !went
 }

@@ -63,7 +63,8 @@ type fileRelease struct {
 
 // command breaks and mends faults of one kind.
 type command struct {
-	// Break and Mend are programs and their arguments, run without a shell.
+	// Break and Mend are programs and their arguments, run without a shell in
+	// the folder of the target file.
 	// The fault is in their environment: GRAYFED_FAULT_KIND, _PARTS, _FROM, and
 	// so on, lists one a line.
 	Break []string `yaml:"break"`
@@ -177,7 +178,7 @@ func (f *targetFile) target(dir string) (*Target, error) {
 			Permissive: Release(f.Request.Permissive), Strict: Release(f.Request.Strict),
 			VersionHeader: f.Request.VersionHeader, ZoneHeader: f.Request.ZoneHeader,
 		},
-		Faults: commands(f.Faults),
+		Faults: commands{dir: dir, byKind: f.Faults},
 	}
 	if len(t.DNS.Servers) == 0 {
 		t.Notes = append(t.Notes, f.Name+" has no DNS: all load goes straight to the edges, and nothing is judged by DNS")

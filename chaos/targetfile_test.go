@@ -89,11 +89,24 @@ func TestReadTarget(t *testing.T) {
 func shell(t *testing.T, break1, mend string, timeout time.Duration) fault.Fault {
 	t.Helper()
 	spec := fault.Spec{Kind: "kill", Parts: []string{"az1/edge", "az1/user-service v1"}}
-	f, ok := commands{"kill": {Break: []string{"sh", "-c", break1}, Mend: []string{"sh", "-c", mend}, Timeout: timeout}}.Command(spec)
+	f, ok := commands{byKind: map[string]command{"kill": {Break: []string{"sh", "-c", break1}, Mend: []string{"sh", "-c", mend}, Timeout: timeout}}}.Command(spec)
 	if !ok {
 		t.Fatal("the target does not do it")
 	}
 	return f
+}
+
+// TestCommandsRunBesideTheirFile, and say so to who runs them by hand.
+func TestCommandsRunBesideTheirFile(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "kill.sh"), []byte("#!/bin/sh\npwd; exit 1\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	f, _ := commands{dir: dir, byKind: map[string]command{"kill": {Break: []string{"./kill.sh"}}}}.Command(fault.Spec{Kind: "kill"})
+	want := "cd " + dir + " && GRAYFED_FAULT_KIND=kill ./kill.sh: exit status 1: " + dir
+	if err := f.Break(t.Context()); err == nil || err.Error() != want {
+		t.Errorf("it says\n%v\nwant\n%s", err, want)
+	}
 }
 
 func TestCommands(t *testing.T) {

@@ -2,30 +2,16 @@ package chaos
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
 	"strconv"
 
 	"github.com/grayfed/grayfed/chaos/lab"
-	"github.com/grayfed/grayfed/edge/api"
 )
 
 // labVersion is the version of the lab's baseline.
 const labVersion = "v1"
-
-// LabEdges is what a target is made of: [lab.Lab].
-type LabEdges interface {
-	Edge(zone string) lab.EdgeAddress
-	Client(zone string) (*api.Client, error)
-	CA() *x509.CertPool
-}
-
-var _ LabEdges = (*lab.Lab)(nil)
-
-// nameServers is a lab with DNS.
-type nameServers interface{ DNSServers() []string }
 
 // WithLab runs a lab and calls use with it as a target once it serves. The lab
 // outlives ctx for as long as use needs to mend, and ends with use; when it ends
@@ -49,7 +35,7 @@ func WithLab(ctx context.Context, name string, opts lab.Options, use func(contex
 		return fmt.Errorf("target %s: %w", name, err)
 	case <-ctx.Done():
 		end()
-		return errors.Join(ctx.Err(), <-ended)
+		return errors.Join(fmt.Errorf("told to stop before target %s served: %w", name, ctx.Err()), <-ended)
 	case <-ready:
 	}
 	t, err := labTarget(name, l, opts.Zones)
@@ -85,7 +71,7 @@ func LabPlan(name string, opts lab.Options) (*Target, error) {
 	return labTarget(name, l, opts.Zones)
 }
 
-func labTarget(name string, l LabEdges, zones []lab.Zone) (*Target, error) {
+func labTarget(name string, l *lab.Lab, zones []lab.Zone) (*Target, error) {
 	t := &Target{
 		Name: name, Roots: l.CA(), Faults: l,
 		Request: Request{
@@ -104,10 +90,9 @@ func labTarget(name string, l LabEdges, zones []lab.Zone) (*Target, error) {
 		}
 		t.Edges = append(t.Edges, edge)
 	}
-	if servers, ok := l.(nameServers); ok {
-		t.DNS = DNS{Servers: servers.DNSServers(), Name: "gateway." + lab.Domain}
-	}
-	if len(t.DNS.Servers) == 0 {
+	if servers := l.DNSServers(); len(servers) > 0 {
+		t.DNS = DNS{Servers: servers, Name: "gateway." + lab.Domain}
+	} else {
 		t.Notes = append(t.Notes, name+" has no DNS: all load goes straight to the edges, and nothing is judged by DNS")
 	}
 	return t, nil

@@ -28,6 +28,7 @@ type door struct {
 	address   string // host:port
 	tls       *tls.Config
 	reconnect int
+	patience  time.Duration // for connecting
 
 	mu   sync.Mutex
 	idle []*wire // the last used last
@@ -39,7 +40,7 @@ func newDoor(text string, roots *x509.CertPool, reconnect int) (*door, error) {
 	if err != nil {
 		return nil, fmt.Errorf("URL of a data listener: %w", err)
 	}
-	d := &door{address: u.Host, reconnect: reconnect}
+	d := &door{address: u.Host, reconnect: reconnect, patience: connectTimeout}
 	port := "80"
 	if u.Scheme == "https" {
 		port = "443"
@@ -69,7 +70,7 @@ func (d *door) ask(ctx context.Context, request []byte, idempotent bool, timeout
 		used := w != nil
 		if !used {
 			var err error
-			if w, err = d.connect(ctx, min(timeout, connectTimeout)); err != nil {
+			if w, err = d.connect(ctx, min(timeout, d.patience)); err != nil {
 				return response{}, err
 			}
 		}

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"syscall"
 
@@ -102,7 +101,22 @@ func newDrillRunCommand() *cobra.Command {
   lab    three zones as network namespaces, started for it; needs root
   FILE   a real deployment, as a YAML file describes it
 
-Ctrl-C mends what is broken and ends it.`,
+Ctrl-C mends what is broken and ends it. A target file:
+
+  name: staging
+  edges:    # zone is the name that drills have for it
+    - {zone: az1, data: "http://203.0.113.1", admin: "https://10.0.1.5:9081", token_file: token, ca_file: ca.pem}
+    - {zone: az3, data: "http://203.0.113.3", admin: "https://10.0.3.5:9081", token_file: token, ca_file: ca.pem, standby: true}
+  dns: {servers: ["203.0.113.53:53"], name: gateway.example.com}
+  request:  # who answered is in the JSON keys version and zone, or in headers
+    path: /api/v1/users/42
+    baseline: v1
+    permissive: {tag: v2-beta, version: v2-beta}
+    strict: {tag: v2-strict, version: v2-beta}
+    version_header: X-Version
+    zone_header: X-Zone
+  faults:   # by kind, with $GRAYFED_FAULT_PARTS, _FROM, _TO, _ZONES and so on
+    kill: {break: [./kill.sh], mend: [./start.sh], timeout: 1m}`,
 		Example: `  grayfed drill run subset-crash
   grayfed drill run az-loss --target lab --dry-run
   grayfed drill run edge-kill --target staging.yaml --runs 3 --out reports`,
@@ -185,6 +199,9 @@ func (r *drillRun) run(cmd *cobra.Command, name string) error {
 		return err
 	}
 	if err := r.with(ctx, cmd, own, use); err != nil {
+		if len(runs) > 0 {
+			err = errors.Join(err, r.print(cmd, runs))
+		}
 		return exitError{exitNotRun, err}
 	}
 	return r.conclude(cmd, runs)
@@ -292,18 +309,13 @@ func (r *drillRun) save(cmd *cobra.Command, run *report.Run) error {
 	return nil
 }
 
-func writeReport(file string, run *report.Run, write func(io.Writer, *report.Run) error) error {
-	f, err := os.Create(file)
-	if err != nil {
-		return fmt.Errorf("write a report: %w", err)
-	}
-	return errors.Join(write(f, run), f.Close())
+func (r *drillRun) print(cmd *cobra.Command, runs []*report.Run) error {
+	return r.as.write(cmd.OutOrStdout(), runs, func(out io.Writer) error { return report.Compare(out, runs) })
 }
 
 // conclude prints the runs and is the exit code.
 func (r *drillRun) conclude(cmd *cobra.Command, runs []*report.Run) error {
-	err := r.as.write(cmd.OutOrStdout(), runs, func(out io.Writer) error { return report.Compare(out, runs) })
-	if err != nil {
+	if err := r.print(cmd, runs); err != nil {
 		return err
 	}
 	code := exitOK
@@ -320,57 +332,4 @@ func (r *drillRun) conclude(cmd *cobra.Command, runs []*report.Run) error {
 		return nil
 	}
 	return exitError{code: code}
-}
-
-func newDrillReportCommand() *cobra.Command {
-	var (
-		html string
-		as   format
-	)
-	command := &cobra.Command{
-		Use:     "report FILE.json...",
-		Short:   "Compare runs of drills, or make a page of one",
-		Example: "  grayfed drill report reports/az-loss-*.json\n  grayfed drill report --html run.html run.json",
-		Args: func(_ *cobra.Command, args []string) error {
-			switch {
-			case len(args) == 0:
-				return errors.New("name reports: grayfed drill report reports/*.json")
-			case html != "" && len(args) > 1:
-				return fmt.Errorf("--html is of one report and got %d", len(args))
-			}
-			return nil
-		},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			runs := make([]*report.Run, 0, len(args))
-			for _, file := range args {
-				run, err := readReport(file)
-				if err != nil {
-					return err
-				}
-				runs = append(runs, run)
-			}
-			if html != "" {
-				return writeReport(html, runs[0], report.WriteHTML)
-			}
-			slices.SortStableFunc(runs, func(a, b *report.Run) int { return a.Started.Compare(b.Started) })
-			return as.write(cmd.OutOrStdout(), runs, func(out io.Writer) error { return report.Compare(out, runs) })
-		},
-	}
-	command.Flags().StringVar(&html, "html", "", "write the page of one report to this file")
-	completeFiles(command, "html", "html")
-	as.register(command)
-	return command
-}
-
-func readReport(file string) (*report.Run, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }() // it was only read
-	run, err := report.ReadJSON(f)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
-	}
-	return run, nil
 }
