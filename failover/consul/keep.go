@@ -63,8 +63,7 @@ func (p *Publisher) publish(ctx context.Context, d failover.Decision) error {
 		p.published.Store(&publication{in: d.In, weight: d.Weight, changed: time.Now()})
 	}
 	if had != nil && !d.In && stale {
-		// That the agent has lost the check is mended below.
-		if err := p.hold(ctx, d); err != nil && !refused(err) {
+		if err := p.hold(ctx, d); err != nil {
 			return err
 		}
 	}
@@ -75,13 +74,7 @@ func (p *Publisher) publish(ctx context.Context, d failover.Decision) error {
 	}
 	// Consul keeps the state of a check that it has, so registering is not
 	// enough to change it.
-	err := p.hold(ctx, d)
-	if refused(err) && !stale {
-		// The agent has lost the check, in a restart without its data.
-		p.published.Store(nil)
-		return p.publish(ctx, d)
-	}
-	if err != nil {
+	if err := p.hold(ctx, d); err != nil {
 		return err
 	}
 	if changes {
@@ -115,12 +108,6 @@ func (p *Publisher) hold(ctx context.Context, d failover.Decision) error {
 		return fmt.Errorf("hold check %s %s: %w", holdID(p.id), state, err)
 	}
 	return nil
-}
-
-// refused reports whether the agent answered, and would not.
-func refused(err error) bool {
-	var status api.StatusError
-	return errors.As(err, &status)
 }
 
 // leave removes this edge's entry, and no other.
