@@ -107,6 +107,7 @@ func (s *started) serves(zone string) {
 func TestLab(t *testing.T) {
 	binary := program(t)
 	t.Run("a crash leaves nothing for long", func(t *testing.T) { testCrash(t, binary) })
+	t.Run("only root makes namespaces", func(t *testing.T) { testNotRoot(t, binary) })
 	s := start(t, Options{Binary: binary, Namespaces: true})
 	for _, c := range []struct {
 		name string
@@ -121,6 +122,7 @@ func TestLab(t *testing.T) {
 		{"consul", testConsul},
 		{"behaviour", testBehave},
 		{"certificate", testCertificate},
+		{"clock and documents", testClockAndDocuments},
 		{"another program", testBinary},
 		{"administration", testAdministration},
 		{"what is not there", testUnknown},
@@ -143,6 +145,9 @@ func TestLab(t *testing.T) {
 	slot := s.network.slot
 	if err := s.stop(); err != nil {
 		t.Error(err)
+	}
+	if !strings.Contains(s.log.String(), `msg="edge stops" edge=az2-edge`) {
+		t.Error("the frozen edge was not told to stop")
 	}
 	for _, pid := range pids {
 		if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
@@ -209,6 +214,17 @@ func testCrash(t *testing.T, binary string) {
 	gone(t, filepath.Join(namespaceFolder, dead.namespace(router)), filepath.Join(namespaceFolder, dead.namespace("az1")),
 		"/sys/class/net/"+dead.link())
 	done(t, next.release())
+}
+
+func testNotRoot(t *testing.T, binary string) {
+	done(t, os.Chmod(filepath.Dir(filepath.Dir(binary)), 0o755)) // of the test's folders
+	command := exec.Command(binary, "dev", "--namespaces")
+	const nobody = 65534
+	command.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	said, err := command.CombinedOutput()
+	if err == nil || !strings.HasPrefix(string(said), "grayfed: a lab in network namespaces needs root") || strings.Count(string(said), "\n") != 1 {
+		t.Errorf("it ended with %v and said %q", err, said)
+	}
 }
 
 // slotOf is the slot that a process has.
@@ -396,6 +412,45 @@ func testCertificate(t *testing.T, s *started) {
 	eventually(t, "clients see the new certificate", handshake)
 }
 
+// testClockAndDocuments: new documents are applied at the time of the edge's own
+// clock, which is set off, and by no other edge.
+func testClockAndDocuments(t *testing.T, s *started) {
+	applied := func(zone string) (*api.Federation, error) {
+		client, err := s.Client(zone)
+		if err != nil {
+			return nil, err
+		}
+		defer client.Close()
+		return client.Federation(t.Context())
+	}
+	before, err := applied("az2")
+	done(t, err)
+	done(t, os.WriteFile(s.ClockFile("az1"), []byte("+1000h"), 0o644))
+	file := s.Documents("az1")
+	text, err := os.ReadFile(file)
+	done(t, err)
+	done(t, replace(file, bytes.ReplaceAll(text, []byte(`"GET", "POST"`), []byte(`"GET"`))))
+	eventually(t, "az1 applies them in the future", func() error {
+		f, err := applied("az1")
+		if err == nil && time.Until(f.Documents.AppliedAt) < 900*time.Hour {
+			err = fmt.Errorf("applied at %s", f.Documents.AppliedAt)
+		}
+		return err
+	})
+	if after, err := applied("az2"); err != nil || !after.Documents.AppliedAt.Equal(before.Documents.AppliedAt) {
+		t.Errorf("az2 applied documents at %s, %v", after.Documents.AppliedAt, err)
+	}
+	done(t, os.Remove(s.ClockFile("az1")))
+	done(t, replace(file, text))
+	eventually(t, "az1 applies the old ones now", func() error {
+		f, err := applied("az1")
+		if err == nil && (time.Until(f.Documents.AppliedAt) > time.Hour || f.Documents.Hash != before.Documents.Hash) {
+			err = fmt.Errorf("applied %s at %s", f.Documents.Hash, f.Documents.AppliedAt)
+		}
+		return err
+	})
+}
+
 func testBinary(t *testing.T, s *started) {
 	const part = "az3/user-service v1"
 	path := filepath.Join(t.TempDir(), "old")
@@ -405,6 +460,12 @@ func testBinary(t *testing.T, s *started) {
 	if err := s.Start(t.Context(), part); err == nil || !strings.Contains(err.Error(), "exit status 3") {
 		t.Errorf("start of a program that ends: %v", err)
 	}
+	eventually(t, "the lab goes on", func() error {
+		if !strings.Contains(s.log.String(), "ended (exit status 3); the others go on") {
+			return errors.New("it does not say so")
+		}
+		return nil
+	})
 	done(t, s.SetBinary(part, ""))
 	done(t, s.Start(t.Context(), part))
 	for _, bad := range []string{"/no/such/program", t.TempDir(), s.Documents("az1")} {
@@ -464,6 +525,47 @@ func TestOptions(t *testing.T) {
 			t.Errorf("%s: accepted", name)
 		}
 	}
+}
+
+// TestWhatIsMissing: a machine that lacks something is told what to install.
+func TestWhatIsMissing(t *testing.T) {
+	tools := t.TempDir()
+	lacks := func(words ...string) {
+		t.Helper()
+		_, err := New(Options{Binary: "x", Output: io.Discard, Namespaces: true})
+		for _, word := range words {
+			if err == nil || !strings.Contains(err.Error(), word) {
+				t.Errorf("%v does not say %q", err, word)
+			}
+		}
+	}
+	paths := make(map[string]string)
+	for _, tool := range []string{"ip", "nft"} {
+		path, err := exec.LookPath(tool)
+		done(t, err)
+		paths[tool] = path
+	}
+	t.Setenv("PATH", tools)
+	t.Chdir(tools)
+	done(t, os.Symlink(paths["ip"], filepath.Join(tools, "ip")))
+	lacks("nft", "package nftables")
+	done(t, os.Symlink(paths["nft"], filepath.Join(tools, "nft")))
+	lacks("Consul", "make consul", "PATH")
+	cache := filepath.Join(tools, consulCache)
+	done(t, os.MkdirAll(filepath.Dir(cache), 0o755))
+	done(t, os.WriteFile(cache, nil, 0o755))
+	below := filepath.Join(tools, "below")
+	done(t, os.Mkdir(below, 0o755))
+	t.Chdir(below)
+	if path, err := findConsul(); err != nil || path != cache {
+		t.Errorf("found %q, %v", path, err)
+	}
+	done(t, os.WriteFile(filepath.Join(tools, "consul"), nil, 0o755))
+	if path, err := findConsul(); err != nil || path != filepath.Join(tools, "consul") {
+		t.Errorf("found %q, %v; what is on PATH goes first", path, err)
+	}
+	done(t, os.Remove(filepath.Join(tools, "ip")))
+	lacks("ip", "package iproute2")
 }
 
 // TestBeforeRun: a drill is planned on a lab that does not run.

@@ -66,7 +66,7 @@ func (l *Lab) equip() error {
 			}
 		case edgePart:
 			z, _ := l.zone(p.node)
-			p.address, p.args = l.at(p.node, z.Data), []string{"edge", "-c", l.edgeFile(z)}
+			p.address, p.args = l.at(p.node, z.Data), []string{"edge", "-c", l.edgeFile(z), "--clock-file", l.ClockFile(z.Name)}
 		case instancePart:
 			l.equipInstance(p)
 		}
