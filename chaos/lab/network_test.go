@@ -15,9 +15,6 @@ import (
 	"time"
 )
 
-// deadline bounds every wait; it says nothing about speed.
-const deadline = 30 * time.Second
-
 // patience is how long a packet that is dropped is waited for: it never comes,
 // so a slow machine makes no difference.
 const patience = 100 * time.Millisecond
@@ -118,13 +115,6 @@ func (m *mailbox) arrived(to *mailbox, sent int) (n int) {
 		}
 	}
 	return n
-}
-
-func done(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 func TestNetworkBlocksOneWay(t *testing.T) {
@@ -364,36 +354,4 @@ func TestLabsLiveSideBySide(t *testing.T) {
 		"/sys/class/net/"+slot.link())
 	a.reaches(first.mailbox(t, "az2", 0), true)
 	b.reaches(second.mailbox(t, "az2", 0), true)
-}
-
-// gone waits until none of the files is there.
-func gone(t *testing.T, paths ...string) {
-	t.Helper()
-	eventually(t, "what was left behind is gone", func() error {
-		for _, path := range paths {
-			if _, err := os.Lstat(path); err == nil {
-				return errors.New(path)
-			}
-		}
-		return nil
-	})
-}
-
-// eventually polls until check returns nil.
-func eventually(t *testing.T, what string, check func() error) {
-	t.Helper()
-	late := time.After(deadline)
-	ticker := time.NewTicker(20 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		err := check()
-		if err == nil {
-			return
-		}
-		select {
-		case <-late:
-			t.Fatalf("%s: %v", what, err)
-		case <-ticker.C:
-		}
-	}
 }
