@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/grayfed/grayfed/edge/balance"
 	"github.com/grayfed/grayfed/edge/exchange"
 	"github.com/grayfed/grayfed/federation"
 )
@@ -192,6 +193,35 @@ func TestHopsKeepTheRequest(t *testing.T) {
 	}
 	r.ask("GET", "/").expect(t, 200, "x") // within the zone the operator balances
 	r.endpoint("stable").inFlight.Add(-1)
+}
+
+// TestHopsKeepTheirKey: what one key belongs to is asked by it, whichever edge
+// took it.
+func TestHopsKeepTheirKey(t *testing.T) {
+	r := newRig(t, func(o *Options) { patient(t)(o); receiving(o) })
+	config := usersConfig(federation.Strict)
+	config.Policies = map[string]Policy{"users": {Balance: ConsistentHash, Hash: []HashKey{{HashHeader, "x-user"}}}}
+	r.configure(config)
+	var instances []*federation.Instance
+	for _, id := range []string{"a", "b", "c", "d"} {
+		instances = append(instances, instance(id, "az1", "v1", newOrigin(t, answering(id)).address))
+	}
+	r.register(instances...)
+	met := make(map[string]bool)
+	for n := range 20 {
+		user := fmt.Sprint("user-", n)
+		direct := r.ask("GET", "/", "x-user: "+user)
+		r.settled()
+		got := r.hop("GET", r.from("", func(h *hop) { h.hash, h.hashed = balance.HashKey(user), true }))
+		if got.body != direct.body || got.verdict != "served;instance="+direct.body {
+			t.Errorf("%s is %s's, and %+v by another edge", user, direct.body, got)
+		}
+		met[got.body] = true
+		r.settled()
+	}
+	if len(met) < 3 {
+		t.Errorf("all keys are those of %v", met)
+	}
 }
 
 // TestPanicOfAnotherEdge opens unhealthy endpoints here to its requests alone.

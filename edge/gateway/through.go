@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -114,11 +115,13 @@ func (c *call) awaitPeer(q *peer) (lost bool) {
 	return true
 }
 
-// stretch has this edge wait a little longer than the other one.
+// stretch has this edge wait a little longer than the other one, which also has
+// to connect to an endpoint, or to several.
 func (c *call) stretch() {
 	x := c.x
 	if x.Timeouts.Head > 0 {
-		x.Timeouts.Head += hopSlack
+		connect := cmp.Or(x.Timeouts.Connect, hopSlack) + x.Timeouts.TLS
+		x.Timeouts.Head += hopSlack + maxUnwritten*connect
 	}
 	if x.Timeouts.TLS < hopTLS {
 		x.Timeouts.TLS = hopTLS
