@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -89,11 +90,17 @@ func TestPingAfterARequest(t *testing.T) {
 		t.Errorf("%s, %v", answer, err)
 	}
 	eventually(t, "two lines", func() error {
-		if n := strings.Count(w.log.String(), "/nowhere"); n != 2 {
-			return errors.New("not two")
+		if n := strings.Count(w.log.String(), `"path":"/nowhere"`); n != 2 {
+			return fmt.Errorf("%d lines: %s", n, w.log.String())
 		}
 		return nil
 	})
+	if n := strings.Count(w.log.String(), `"status":`); n != 2 {
+		t.Errorf("%d lines for two requests: %s", n, w.log.String())
+	}
+	if strings.Contains(w.log.String(), `"level":"ERROR"`) {
+		t.Errorf("an error: %s", w.log.String())
+	}
 }
 
 // TestPingOfOthers: what is no living edge gives none.

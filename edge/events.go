@@ -43,6 +43,9 @@ func (e *Edge) ejectionEvents(records []federation.HealthRecord) {
 			told.Type = api.EventInstanceEjected
 		case r.Status != federation.Unhealthy && ejected:
 			delete(e.ejected, r.Subject)
+			if r.Status == federation.HealthUnknown {
+				continue // it is gone
+			}
 			told.Type = api.EventInstanceReadmitted
 		default:
 			continue

@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -327,15 +330,17 @@ func TestDrainGoesOutFirst(t *testing.T) {
 	one, two := start(t, p1), start(t, p2)
 	one.ready()
 	two.ready()
-	arrived, release := make(chan struct{}), make(chan struct{})
+	arrived, held := make(chan struct{}), make(chan struct{})
+	release := sync.OnceFunc(func() { close(held) })
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/users/slow" {
 			close(arrived)
-			<-release
+			<-held
 		}
 		_, _ = io.WriteString(w, "whole")
 	}))
-	defer server.Close()
+	t.Cleanup(server.Close)
+	t.Cleanup(release)
 	ttl := federation.Duration(0)
 	if _, err := one.api.Register(t.Context(), federation.Key{Service: "users", ID: "slow"}, api.Registration{
 		Zone: "az1", Address: strings.TrimPrefix(server.URL, "http://"), Version: "v1", TTL: &ttl,
@@ -357,7 +362,14 @@ func TestDrainGoesOutFirst(t *testing.T) {
 		one.stop()
 		close(stopped)
 	}()
-	eventually(t, "out of Consul", isInConsul(t, cluster, "az1-edge", 0))
+	select {
+	case <-one.edge.failover.left:
+	case <-time.After(patience):
+		t.Fatal("it does not know that it is out")
+	}
+	if weight, registered := inConsul(t, cluster, "az1-edge"); weight != 0 || !registered {
+		t.Errorf("it believes to be out, and Consul has it with weight %d, registered %t", weight, registered)
+	}
 	if status, body, _ := one.get("/users/1", ""); status != http.StatusOK {
 		t.Errorf("who was sent there just before gets %d %s", status, body)
 	}
@@ -367,7 +379,7 @@ func TestDrainGoesOutFirst(t *testing.T) {
 		t.Error("stopped with a request under way")
 	default:
 	}
-	close(release)
+	release()
 	if got := <-answered; got != "200 whole" {
 		t.Errorf("the request under way got %s", got)
 	}
@@ -397,6 +409,36 @@ func TestConsulHoldsNothingUp(t *testing.T) {
 		return err
 	})
 	e.stop()
+}
+
+// TestWhereConsulChecks: what the settings say, else the health listener, else
+// the admin listener.
+func TestWhereConsulChecks(t *testing.T) {
+	for _, c := range []struct{ health, url, want string }{
+		{"", "", "http://127.0.0.1:ADMIN/v1/failover/check"},
+		{"127.0.0.3:0", "", "http://127.0.0.3:HEALTH/v1/failover/check"},
+		{"0.0.0.0:0", "", "http://127.0.0.1:HEALTH/v1/failover/check"},
+		{"127.0.0.3:0", "https://10.0.0.1:9081/v1/failover/check", "https://10.0.0.1:9081/v1/failover/check"},
+	} {
+		p := failoverSettings(t, "az1", "http://127.0.0.1:1")
+		p.Consul = &config.Consul{Address: "http://127.0.0.1:1", Service: "grayfed-gateway", CheckURL: c.url}
+		p.Admin.HealthAddress = c.health
+		e, err := New(t.Context(), Options{Process: p, Output: io.Discard})
+		if err != nil {
+			t.Fatal(err)
+		}
+		port := func(a net.Addr) string { return strconv.Itoa(a.(*net.TCPAddr).Port) }
+		want := strings.Replace(c.want, "ADMIN", port(e.admin.Address()), 1)
+		if health := e.admin.HealthAddress(); health != nil {
+			want = strings.Replace(want, "HEALTH", port(health), 1)
+		}
+		if got := e.failover.checkURL(); got != want {
+			t.Errorf("health listener %q, check_url %q: %s, want %s", c.health, c.url, got, want)
+		}
+		if err := e.opened.run(); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // TestNoFailover: without the section there is no entry, and the API says so.

@@ -24,8 +24,8 @@ func TestPeersJoinRegistryAndGossip(t *testing.T) {
 	if e := shown["e2"]; e.Status != federation.EdgeUnknown || e.Admin == "" {
 		t.Errorf("registered, never met: %+v", e)
 	}
-	p.hear(federation.Edge{ID: "e2", Locality: az2, Incarnation: 2, Status: federation.EdgeAlive, Revision: 7})
-	if e := shown["e2"]; e.Status != federation.EdgeAlive || e.Revision != 7 || e.Admin == "" {
+	p.hear(federation.Edge{ID: "e2", Locality: az2, Incarnation: 2, Status: federation.EdgeAlive, Revision: 7, Share: 35})
+	if e := shown["e2"]; e.Status != federation.EdgeAlive || e.Revision != 7 || e.Share != 35 || e.Admin == "" {
 		t.Errorf("registered and alive: %+v", e)
 	}
 	if p.zoneLost("az2") || p.zoneLost("az9") {
@@ -38,6 +38,9 @@ func TestPeersJoinRegistryAndGossip(t *testing.T) {
 	p.PutEdge(federation.Edge{ID: "e2", Locality: az2, Incarnation: 3, Gossip: "e2:7946"})
 	if p.zoneLost("az2") {
 		t.Error("news of an edge's former life counts against its new one")
+	}
+	if all := p.all(); len(all) != 1 || all[0].Share != 0 || all[0].Incarnation != 3 {
+		t.Errorf("what an edge asked for in its former life counts: %+v", all)
 	}
 	if got := p.addresses("e1"); !slices.Equal(got, []string{"e2:7946"}) || len(p.addresses("e2")) != 0 {
 		t.Errorf("addresses to rejoin: %v", got)
