@@ -80,11 +80,11 @@ type State struct {
 // The heartbeats that failed are not counted again here: a probe's verdict stands
 // for Misses of them. The second observation is for what one of the three says
 // for a moment and takes back. Whatever is unknown, a zone without any edge that
-// is known included, keeps the standby out. It goes out when, by Consul and not against both others, the primaries
-// that are alive have the full weight of one (its own Weight) for Misses
-// observations in a row and Hold has passed since it went in. It goes in once
-// every Hold at most; it is not held out longer, as then nobody else is there.
-// Without a Consul leader it stays what it is.
+// is known included, keeps the standby out. It goes out when, by Consul and not
+// against both others, the primaries that are alive have the full weight of one
+// (its own Weight) for Misses observations in a row and Hold has passed since it
+// went in. It goes in once every Hold at most; it is not held out longer, as then
+// nobody else is there. Without a Consul leader it stays what it is.
 //
 // An edge that did not observe for twice Misses heartbeats was frozen: others
 // took it for dead, and what it remembers is old. It starts anew.

@@ -93,7 +93,7 @@ type Admin struct {
 	// TokensFile lists bearer tokens with the roles read and write.
 	TokensFile string
 	// HealthAddress is a further listener, without TLS and tokens, for
-	// /healthz, /readyz and /metrics alone; default none.
+	// /healthz, /readyz, /metrics and /v1/failover/check alone; default none.
 	HealthAddress string
 }
 
