@@ -236,9 +236,12 @@ func (l *Lab) failed(d death) bool {
 	return d.process.err != nil && !d.process.killed() && !expected
 }
 
+// folderPrefix begins the names of folders that labs make for themselves.
+const folderPrefix = "grayfed-dev-"
+
 func (l *Lab) prepareDir() error {
 	if l.dir == "" {
-		dir, err := os.MkdirTemp("", "grayfed-dev-")
+		dir, err := os.MkdirTemp("", folderPrefix)
 		if err != nil {
 			return fmt.Errorf("make a data folder: %w", err)
 		}
@@ -264,7 +267,11 @@ func (l *Lab) prepareDir() error {
 // openNetwork makes the namespaces and starts the relay of slow links; stop
 // removes them.
 func (l *Lab) openNetwork(ctx context.Context) (stop func() error, err error) {
-	slot, removed, err := takeSlot(ctx)
+	var folder string
+	if l.ownDir {
+		folder = l.dir
+	}
+	slot, removed, err := takeSlot(ctx, folder)
 	if err != nil {
 		return nil, err
 	}

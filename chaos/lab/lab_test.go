@@ -97,7 +97,7 @@ func testCrash(t *testing.T, binary string) {
 		}
 		return nil
 	})
-	next, _, err := takeSlot(t.Context())
+	next, _, err := takeSlot(t.Context(), "")
 	done(t, err)
 	dead := &slot{number: number}
 	gone(t, filepath.Join(namespaceFolder, dead.namespace(router)), filepath.Join(namespaceFolder, dead.namespace("az1")),

@@ -337,21 +337,42 @@ func TestLabsLiveSideBySide(t *testing.T) {
 	a.reaches(first.mailbox(t, "client", 0), true)
 	b.reaches(second.mailbox(t, "client", 0), true)
 	owner, err := os.ReadFile(filepath.Join(slotFolder, strconv.Itoa(first.network.slot.number)))
-	if err != nil || string(owner) != strconv.Itoa(os.Getpid()) {
+	if err != nil || !strings.HasPrefix(string(owner), strconv.Itoa(os.Getpid())+"\n") {
 		t.Errorf("the slot's owner is %q, %v", owner, err)
 	}
 	// A slot without its lock is what a crash leaves.
-	slot, _, err := takeSlot(t.Context())
+	folder := filepath.Join(t.TempDir(), folderPrefix+"1")
+	done(t, os.MkdirAll(filepath.Join(folder, "az1"), 0o755))
+	slot, _, err := takeSlot(t.Context(), folder)
 	done(t, err)
 	dead, err := newNetwork(t.Context(), slot, []string{"az1"})
 	done(t, err)
-	done(t, errors.Join(slot.release(), dead.relay.close(), dead.rules.close()))
-	next, _, err := takeSlot(t.Context())
+	done(t, errors.Join(slot.lock.Close(), dead.relay.close(), dead.rules.close()))
+	next, _, err := takeSlot(t.Context(), "")
 	done(t, err)
 	defer func() { done(t, next.release()) }()
 	// Another lab that starts at this moment may be the one that removes it.
 	gone(t, filepath.Join(namespaceFolder, slot.namespace(router)), filepath.Join(namespaceFolder, slot.namespace("az1")),
-		"/sys/class/net/"+slot.link())
+		"/sys/class/net/"+slot.link(), folder)
 	a.reaches(first.mailbox(t, "az2", 0), true)
 	b.reaches(second.mailbox(t, "az2", 0), true)
+
+	// A folder that no lab made is nobody's to remove, and what ended in order
+	// leaves no word of its folder.
+	for _, name := range []string{"mine", folderPrefix + "2"} {
+		kept := filepath.Join(t.TempDir(), name)
+		done(t, os.Mkdir(kept, 0o755))
+		slot, _, err := takeSlot(t.Context(), kept)
+		done(t, err)
+		if name == "mine" {
+			done(t, slot.lock.Close())
+		} else {
+			done(t, slot.release())
+		}
+		again, _, err := takeSlot(t.Context(), "")
+		done(t, errors.Join(err, again.release()))
+		if _, err := os.Stat(kept); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -122,7 +123,7 @@ func slotOf(t *testing.T, pid int) int {
 	t.Helper()
 	for n := range slots {
 		owner, err := os.ReadFile(filepath.Join(slotFolder, strconv.Itoa(n)))
-		if err == nil && string(owner) == strconv.Itoa(pid) {
+		if err == nil && strings.HasPrefix(string(owner), strconv.Itoa(pid)+"\n") {
 			return n
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -28,8 +29,9 @@ type slot struct {
 }
 
 // takeSlot takes the first slot that no living lab has. What dead ones left
-// behind is removed, in all slots; removed names it.
-func takeSlot(ctx context.Context) (taken *slot, removed []string, err error) {
+// behind is removed, in all slots; removed names it. The folder is removed like
+// that if this lab dies; "" is none.
+func takeSlot(ctx context.Context, folder string) (taken *slot, removed []string, err error) {
 	if err := os.MkdirAll(slotFolder, 0o755); err != nil {
 		return nil, nil, fmt.Errorf("take a slot for the lab: %w", err)
 	}
@@ -59,7 +61,7 @@ func takeSlot(ctx context.Context) (taken *slot, removed []string, err error) {
 	if taken == nil {
 		return nil, nil, fmt.Errorf("all %d slots are taken by living labs: processes %s", slots, strings.Join(owners, ", "))
 	}
-	if err := taken.sign(); err != nil {
+	if err := taken.sign(folder); err != nil {
 		return nil, nil, errors.Join(err, taken.release())
 	}
 	return taken, removed, nil
@@ -77,21 +79,32 @@ func lockSlot(n int) (*slot, string, error) {
 	case err == nil:
 		return &slot{number: n, lock: file}, "", nil
 	case errors.Is(err, unix.EWOULDBLOCK):
-		owner, err := os.ReadFile(path)
-		return nil, string(owner), errors.Join(err, file.Close())
+		owner, _, err := signature(file)
+		return nil, owner, errors.Join(err, file.Close())
 	}
 	return nil, "", errors.Join(fmt.Errorf("lock slot %d: %w", n, err), file.Close())
 }
 
-// sign writes who owns the slot, for the people who find it taken.
-func (s *slot) sign() error {
+// sign writes who owns the slot, for the people who find it taken, and the
+// folder that is to go with it.
+func (s *slot) sign(folder string) error {
 	if err := s.lock.Truncate(0); err != nil {
 		return fmt.Errorf("sign slot %d: %w", s.number, err)
 	}
-	if _, err := s.lock.WriteAt([]byte(strconv.Itoa(os.Getpid())), 0); err != nil {
+	if _, err := s.lock.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"+folder+"\n"), 0); err != nil {
 		return fmt.Errorf("sign slot %d: %w", s.number, err)
 	}
 	return nil
+}
+
+// signature reads what sign wrote.
+func signature(lock *os.File) (owner, folder string, err error) {
+	text, err := io.ReadAll(io.NewSectionReader(lock, 0, 1<<16))
+	if err != nil {
+		return "", "", fmt.Errorf("read who owns a slot: %w", err)
+	}
+	owner, folder, _ = strings.Cut(string(text), "\n")
+	return owner, strings.TrimSuffix(folder, "\n"), nil
 }
 
 // release gives the slot up. The file stays: removing it would let two labs
@@ -100,7 +113,7 @@ func (s *slot) release() error {
 	if s == nil {
 		return nil
 	}
-	return s.lock.Close()
+	return errors.Join(s.lock.Truncate(0), s.lock.Close())
 }
 
 func (s *slot) namespace(node string) string { return s.prefix() + node }
@@ -109,7 +122,7 @@ func (s *slot) prefix() string               { return fmt.Sprintf("grayfed%d-", 
 // link is the caller's end of the connection to the router.
 func (s *slot) link() string { return fmt.Sprintf("grayfed%d", s.number) }
 
-// sweep removes the namespaces and the link of this slot. Removing a namespace
+// sweep removes the namespaces, the link and the folder of this slot. Removing a namespace
 // removes what is in it: links, and the rules of its packet filter.
 func (s *slot) sweep(ctx context.Context) (removed []string, err error) {
 	entries, err := os.ReadDir(namespaceFolder)
@@ -129,11 +142,20 @@ func (s *slot) sweep(ctx context.Context) (removed []string, err error) {
 			removed = append(removed, "namespace "+e.Name())
 		}
 	}
-	if len(commands) == 0 {
-		return nil, nil
+	if len(commands) > 0 {
+		if err := ip(ctx, "", commands...); err != nil {
+			return nil, fmt.Errorf("remove what is left of slot %d: %w", s.number, err)
+		}
 	}
-	if err := ip(ctx, "", commands...); err != nil {
+	_, folder, err := signature(s.lock)
+	if err != nil || !strings.HasPrefix(filepath.Base(folder), folderPrefix) {
+		return removed, err
+	}
+	if _, err := os.Stat(folder); errors.Is(err, os.ErrNotExist) {
+		return removed, nil
+	}
+	if err := os.RemoveAll(folder); err != nil {
 		return nil, fmt.Errorf("remove what is left of slot %d: %w", s.number, err)
 	}
-	return removed, nil
+	return append(removed, "folder "+folder), nil
 }
