@@ -173,6 +173,7 @@ func environment(s *fault.Spec) []string {
 	number("CPU", int64(s.CPU))
 	number("PORT", int64(s.Port))
 	add("BINARY", s.Binary)
+	number("SEED", s.Seed)
 	add("FLAW", s.Flaw)
 	return list
 }

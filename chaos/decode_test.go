@@ -95,7 +95,7 @@ func TestCatalogue(t *testing.T) {
 			t.Errorf("find %s: %+v, %v", d.Name, found, err)
 		}
 	}
-	const want = "az-loss az-loss-both-primaries az-partition bad-config cert-expiry consul-outage edge-freeze edge-kill " +
+	const want = "asymmetric-partition az-loss az-loss-both-primaries az-partition bad-config cert-expiry consul-outage edge-freeze edge-kill " +
 		"error-subset etcd-leader-kill etcd-outage gossip-loss one-way-partition registration-storm rolling-upgrade " +
 		"slow-subset subset-crash total-control-plane-loss"
 	if got := strings.Join(names, " "); got != want {

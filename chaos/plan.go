@@ -15,7 +15,7 @@ func Plan(o Options) (string, error) {
 	if err := o.validate(); err != nil {
 		return "", err
 	}
-	faults, err := o.build()
+	faults, err := o.build(0)
 	if err != nil {
 		return "", err
 	}

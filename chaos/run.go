@@ -20,6 +20,9 @@ type Options struct {
 	Runs int
 	// Rate is requests/s instead of the drill's; 0: the drill's.
 	Rate int
+	// Seed is that of the first run's draws instead of the drill's, from 1; 0:
+	// the drill's. Each run has the next.
+	Seed int64
 	// Binary is the other version of the program that drills of upgrades use.
 	Binary string
 	// Version is that of the program, for the report.
@@ -38,6 +41,8 @@ func (o *Options) validate() error {
 		return fmt.Errorf("found %d runs, allowed 1 to 1000", o.Runs)
 	case o.Rate < 0 || o.Rate > 20_000:
 		return fmt.Errorf("found a rate of %d requests/s, allowed 1 to 20000", o.Rate)
+	case o.Seed < 0:
+		return fmt.Errorf("found seed %d, allowed from 1", o.Seed)
 	}
 	return o.Target.check(o.Drill)
 }
@@ -65,7 +70,7 @@ func Run(ctx context.Context, o Options) ([]*report.Run, error) {
 			return runs, err
 		}
 		patience = settleAgain
-		run, well := r.once(ctx)
+		run, well := r.once(ctx, n)
 		o.Progress.End()
 		runs = append(runs, run)
 		if o.Done != nil {
@@ -93,7 +98,7 @@ func newRunner(o *Options) (*runner, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	if _, err := o.build(); err != nil {
+	if _, err := o.build(0); err != nil {
 		return nil, err
 	}
 	c, err := newClient(&o.Drill.Load, o.Target)
@@ -112,15 +117,15 @@ func (r *runner) generator(during time.Duration, over func(*outcome)) *generator
 	return &generator{rate: r.rate, count: requests(r.rate, during), plan: newPlanner(&r.drill.Load, r.target), to: r.client, over: over}
 }
 
-// once is one run; well is whether another may follow.
-func (r *runner) once(ctx context.Context) (run *report.Run, well bool) {
+// once is run n, from 0; well is whether another may follow.
+func (r *runner) once(ctx context.Context, n int) (run *report.Run, well bool) {
 	d := r.drill
 	run = &report.Run{
 		Drill: d.Name, About: d.About, Target: r.target.Name, Version: r.options.Version,
 		Load: report.Load{Rate: float64(r.rate), Duration: d.Load.Duration, Mix: d.Load.describe(r.target)},
 	}
 	// Faults are made anew, so that none carries over what it did before.
-	faults, err := r.options.build()
+	faults, err := r.options.build(n)
 	if err != nil {
 		run.Verdict, run.Reason = report.Broken, err.Error()
 		return run, false

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -318,5 +319,43 @@ func TestPlan(t *testing.T) {
 	d := testDrill(func(d *Drill) { d.Faults[0].Do[0].Kind = "etcd-gone" })
 	if _, err := Plan(Options{Drill: d, Target: s.target, Progress: report.NewProgress(io.Discard, false)}); err == nil {
 		t.Error("a fault that it cannot do was planned")
+	}
+}
+
+// drawing notes the seeds that it is asked for.
+type drawing struct {
+	site  *site
+	seeds []int64
+}
+
+func (d *drawing) Command(spec fault.Spec) (fault.Fault, bool) {
+	d.seeds = append(d.seeds, spec.Seed)
+	return d.site.failing(0), true
+}
+
+// TestSeeds: each run draws from the next seed, the first from the drill's or
+// the one that was asked for; faults that draw nothing have none.
+func TestSeeds(t *testing.T) {
+	s := newSite(t, "az1", "az2")
+	drawn := fault.Spec{Kind: "asymmetric-partition", From: []string{"az1"}, To: []string{"az2"}, Seed: 5}
+	for _, c := range []struct {
+		spec fault.Spec
+		seed int64
+		want []int64 // the first is of the check before
+	}{
+		{drawn, 0, []int64{5, 5, 6}},
+		{drawn, 9, []int64{9, 9, 10}},
+		{fault.Spec{Kind: "etcd-gone"}, 9, []int64{0, 0, 0}},
+	} {
+		d := &drawing{site: s}
+		s.target.Faults = d
+		runs, _, err := s.run(t.Context(), testDrill(func(d *Drill) { d.Budget, d.Faults[0].Do = 100, []fault.Spec{c.spec} }),
+			func(o *Options) { o.Runs, o.Seed = 2, c.seed })
+		if err != nil || len(runs) != 2 || !slices.Equal(d.seeds, c.want) {
+			t.Errorf("%d runs, %v; seeds %d, want %d", len(runs), err, d.seeds, c.want)
+		}
+	}
+	if _, _, err := s.run(t.Context(), testDrill(), func(o *Options) { o.Seed = -1 }); err == nil || !strings.Contains(err.Error(), "seed -1") {
+		t.Errorf("a negative seed: %v", err)
 	}
 }

@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -42,8 +43,8 @@ type liveStep struct {
 // otherBinary is what a drill calls the other version of the program.
 const otherBinary = "other"
 
-// build makes the faults of a drill and breaks none of them.
-func (o *Options) build() ([][]fault.Fault, error) {
+// build makes the faults of run n of a drill and breaks none of them.
+func (o *Options) build(n int) ([][]fault.Fault, error) {
 	var all [][]fault.Fault
 	var errs []error
 	for i, s := range o.Drill.Faults {
@@ -51,6 +52,9 @@ func (o *Options) build() ([][]fault.Fault, error) {
 		for j, spec := range s.Do {
 			if spec.Binary == otherBinary {
 				spec.Binary = o.Binary
+			}
+			if spec.Seed != 0 {
+				spec.Seed = cmp.Or(o.Seed, spec.Seed) + int64(n)
 			}
 			f, err := fault.New(spec, o.Target.Faults)
 			if err != nil {

@@ -62,6 +62,9 @@ type Spec struct {
 	Port int `yaml:"port"`
 	// Binary is the path of another version of the program.
 	Binary string `yaml:"binary"`
+	// Seed is what the cuts of asymmetric-partition are drawn from, 1 and more.
+	// There From are the nodes of the primaries, and To those of the standbys.
+	Seed int64 `yaml:"seed"`
 	// Flaw is how a pushed configuration is bad; see [Flaws].
 	Flaw string `yaml:"flaw"`
 }
@@ -107,26 +110,27 @@ func New(spec Spec, target any) (Fault, error) {
 // kinds are how each kind of fault is made.
 func kinds() map[string]kind {
 	return map[string]kind{
-		"kill":                {needs: []string{"parts"}, build: newKill},
-		"freeze":              {needs: []string{"parts"}, build: newFreeze},
-		"restart":             {needs: []string{"parts"}, takes: []string{"delay"}, build: newRestart},
-		"partition":           {needs: []string{"from"}, takes: []string{"to", "client"}, build: newPartition},
-		"one-way-partition":   {needs: []string{"from"}, takes: []string{"to", "client"}, build: newOneWayPartition},
-		"loss":                {needs: []string{"from", "percent"}, takes: []string{"to", "client"}, build: newLoss},
-		"slow-link":           {needs: []string{"from"}, takes: []string{"to", "client", "delay", "rate"}, build: newSlowLink},
-		"gossip-loss":         {needs: []string{"from", "port"}, takes: []string{"to"}, build: newGossipLoss},
-		"etcd-leader-kill":    {build: newEtcdLeaderKill},
-		"etcd-gone":           {build: newEtcdGone},
-		"consul-gone":         {build: newConsulGone},
-		"subset-crash":        {needs: []string{"parts"}, build: newSubsetCrash},
-		"subset-errors":       {needs: []string{"parts", "percent"}, build: newSubsetErrors},
-		"subset-slow":         {needs: []string{"parts", "delay"}, build: newSubsetSlow},
-		"certificate-expired": {needs: []string{"zones"}, build: newCertificateExpired},
-		"bad-configuration":   {needs: []string{"zones", "flaw"}, build: newBadConfiguration},
-		"registration-storm":  {needs: []string{"zones", "count", "rate"}, build: newRegistrationStorm},
-		"clock-jump":          {needs: []string{"zones", "jump"}, build: newClockJump},
-		"memory-squeeze":      {needs: []string{"parts", "memory"}, build: newMemorySqueeze},
-		"cpu-squeeze":         {needs: []string{"parts", "cpu"}, build: newCPUSqueeze},
-		"rolling-upgrade":     {needs: []string{"binary"}, takes: []string{"parts", "delay"}, build: newRollingUpgrade},
+		"asymmetric-partition": {needs: []string{"from", "to", "seed"}, build: newAsymmetricPartition},
+		"kill":                 {needs: []string{"parts"}, build: newKill},
+		"freeze":               {needs: []string{"parts"}, build: newFreeze},
+		"restart":              {needs: []string{"parts"}, takes: []string{"delay"}, build: newRestart},
+		"partition":            {needs: []string{"from"}, takes: []string{"to", "client"}, build: newPartition},
+		"one-way-partition":    {needs: []string{"from"}, takes: []string{"to", "client"}, build: newOneWayPartition},
+		"loss":                 {needs: []string{"from", "percent"}, takes: []string{"to", "client"}, build: newLoss},
+		"slow-link":            {needs: []string{"from"}, takes: []string{"to", "client", "delay", "rate"}, build: newSlowLink},
+		"gossip-loss":          {needs: []string{"from", "port"}, takes: []string{"to"}, build: newGossipLoss},
+		"etcd-leader-kill":     {build: newEtcdLeaderKill},
+		"etcd-gone":            {build: newEtcdGone},
+		"consul-gone":          {build: newConsulGone},
+		"subset-crash":         {needs: []string{"parts"}, build: newSubsetCrash},
+		"subset-errors":        {needs: []string{"parts", "percent"}, build: newSubsetErrors},
+		"subset-slow":          {needs: []string{"parts", "delay"}, build: newSubsetSlow},
+		"certificate-expired":  {needs: []string{"zones"}, build: newCertificateExpired},
+		"bad-configuration":    {needs: []string{"zones", "flaw"}, build: newBadConfiguration},
+		"registration-storm":   {needs: []string{"zones", "count", "rate"}, build: newRegistrationStorm},
+		"clock-jump":           {needs: []string{"zones", "jump"}, build: newClockJump},
+		"memory-squeeze":       {needs: []string{"parts", "memory"}, build: newMemorySqueeze},
+		"cpu-squeeze":          {needs: []string{"parts", "cpu"}, build: newCPUSqueeze},
+		"rolling-upgrade":      {needs: []string{"binary"}, takes: []string{"parts", "delay"}, build: newRollingUpgrade},
 	}
 }

@@ -24,7 +24,7 @@ func (c *commanded) Command(spec Spec) (Fault, bool) {
 // TestKinds: the kinds that drills are written with.
 func TestKinds(t *testing.T) {
 	same(t, "kinds", Kinds(), []string{
-		"bad-configuration", "certificate-expired", "clock-jump", "consul-gone", "cpu-squeeze", "etcd-gone", "etcd-leader-kill",
+		"asymmetric-partition", "bad-configuration", "certificate-expired", "clock-jump", "consul-gone", "cpu-squeeze", "etcd-gone", "etcd-leader-kill",
 		"freeze", "gossip-loss", "kill", "loss", "memory-squeeze", "one-way-partition", "partition", "registration-storm",
 		"restart", "rolling-upgrade", "slow-link", "subset-crash", "subset-errors", "subset-slow",
 	})
@@ -33,6 +33,7 @@ func TestKinds(t *testing.T) {
 // everything is what each kind needs, and nothing more.
 func everything(t testing.TB) []Spec {
 	return []Spec{
+		{Kind: "asymmetric-partition", From: []string{"az1"}, To: []string{"az2"}, Seed: 1},
 		{Kind: "bad-configuration", Zones: []string{"az1"}, Flaw: "syntax"},
 		{Kind: "certificate-expired", Zones: []string{"az1"}},
 		{Kind: "clock-jump", Zones: []string{"az1"}, Jump: -time.Hour},
@@ -114,7 +115,7 @@ func TestNewRefuses(t *testing.T) {
 		spec  Spec
 		names []string
 	}{
-		{Spec{Kind: "meteor"}, []string{`"meteor"`, "known are bad-configuration, certificate-expired"}},
+		{Spec{Kind: "meteor"}, []string{`"meteor"`, "known are asymmetric-partition, bad-configuration"}},
 		{Spec{}, []string{`kind ""`}},
 		{Spec{Kind: "kill"}, []string{"fault kill", `needs "parts"`}},
 		{Spec{Kind: "kill", Parts: []string{"az3/*"}}, []string{`"az3/*" matches none of az1/edge, az2/edge`}},
@@ -177,14 +178,14 @@ func TestCommands(t *testing.T) {
 // TestSpecYAML: the names that drills are written with.
 func TestSpecYAML(t *testing.T) {
 	const text = "{kind: k, parts: [p], from: [f], to: [t], client: true, zones: [z], percent: 1, delay: 2s, rate: 3, " +
-		"jump: -4s, count: 5, memory: 6, cpu: 7, port: 8, binary: b, flaw: w}"
+		"jump: -4s, count: 5, memory: 6, cpu: 7, port: 8, binary: b, seed: 9, flaw: w}"
 	var found Spec
 	decoder := yaml.NewDecoder(strings.NewReader(text))
 	decoder.KnownFields(true)
 	if err := decoder.Decode(&found); err != nil {
 		t.Fatal(err)
 	}
-	if len(found.given()) != 15 {
+	if len(found.given()) != 16 {
 		t.Errorf("%d fields are given: %+v", len(found.given()), found)
 	}
 	if found.Delay != 2*time.Second || found.Jump != -4*time.Second || found.Rate != 3 || found.CPU != 7 {

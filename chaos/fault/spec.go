@@ -16,6 +16,7 @@ const (
 	maxRate  = 10_000 // registrations/s
 	minSpace = 1 << 20
 	maxCPU   = 10_000 // percent: a hundred CPUs
+	maxSeed  = 1 << 53
 )
 
 // kind is how faults of one kind are made.
@@ -43,6 +44,7 @@ func (s *Spec) given() map[string]field {
 		"cpu":     {s.CPU != 0, within(int64(s.CPU), 1, maxCPU), fmt.Sprintf("1 to %d", maxCPU)},
 		"port":    {s.Port != 0, within(int64(s.Port), 1, 65535), "1 to 65535"},
 		"binary":  {s.Binary != "", true, ""},
+		"seed":    {s.Seed != 0, within(s.Seed, 1, maxSeed), "1 and more"},
 		"flaw":    {s.Flaw != "", slices.Contains(Flaws(), s.Flaw), strings.Join(Flaws(), ", ")},
 	}
 	maps.DeleteFunc(all, func(_ string, f field) bool { return !f.set })

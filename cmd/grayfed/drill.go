@@ -86,6 +86,7 @@ func newDrillListCommand() *cobra.Command {
 type drillRun struct {
 	target, out, log, binary string
 	runs, rate               int
+	seed                     int64
 	dryRun                   bool
 	as                       format
 }
@@ -134,6 +135,9 @@ Ctrl-C mends what is broken and ends it. A target file:
 			if r.rate < 0 || r.rate > 20_000 {
 				return usageError(fmt.Errorf("--rate: found %d, allowed 1 to 20000 requests/s", r.rate))
 			}
+			if r.seed < 0 {
+				return usageError(fmt.Errorf("--seed: found %d, allowed from 1", r.seed))
+			}
 			return r.run(cmd, args[0])
 		},
 	}
@@ -141,6 +145,7 @@ Ctrl-C mends what is broken and ends it. A target file:
 	flags.StringVar(&r.target, "target", targetDev, "dev, lab, or a target file")
 	flags.IntVar(&r.runs, "runs", 1, "how many times, each when the steady state holds again")
 	flags.IntVar(&r.rate, "rate", 0, "requests/s (default: the drill's)")
+	flags.Int64Var(&r.seed, "seed", 0, "what the first run draws its faults from, where the drill draws any; each run takes the next (default: the drill's)")
 	flags.StringVar(&r.out, "out", "", "folder for a JSON and an HTML report of each run")
 	flags.StringVar(&r.log, "log", "", "file for what the processes of dev or lab say (default: only the end, when they fail)")
 	flags.StringVar(&r.binary, "binary", "", "the other version of the program for upgrades (default: this one)")
@@ -181,7 +186,7 @@ func (r *drillRun) run(cmd *cobra.Command, name string) error {
 			return exitError{exitNotRun, fmt.Errorf("folder for reports: %w", err)}
 		}
 	}
-	options := chaos.Options{Drill: drill, Runs: r.runs, Rate: r.rate, Binary: r.binary, Version: version}
+	options := chaos.Options{Drill: drill, Runs: r.runs, Rate: r.rate, Seed: r.seed, Binary: r.binary, Version: version}
 	if r.dryRun {
 		return r.plan(cmd, options, own)
 	}

@@ -19,12 +19,12 @@ import (
 
 func TestDrillList(t *testing.T) {
 	got := grayfed(t, "drill", "list")
-	if got.code != 0 || strings.Count(got.stdout, "\n") != 19 || !strings.Contains(got.stdout, "\naz-loss ") {
+	if got.code != 0 || strings.Count(got.stdout, "\n") != 20 || !strings.Contains(got.stdout, "\naz-loss ") {
 		t.Errorf("exit code %d:\n%s%s", got.code, got.stdout, got.stderr)
 	}
 	var list []struct{ Name, Duration, About string }
 	got = grayfed(t, "drill", "list", "-o", "json")
-	if err := json.Unmarshal([]byte(got.stdout), &list); err != nil || len(list) != 18 || list[0].Name != "az-loss" || list[0].Duration != "18s" {
+	if err := json.Unmarshal([]byte(got.stdout), &list); err != nil || len(list) != 19 || list[1].Name != "az-loss" || list[1].Duration != "18s" {
 		t.Errorf("%+v, %v", list, err)
 	}
 }
@@ -73,6 +73,7 @@ faults: {kill: {break: ["touch", "/nonexistent"], mend: ["true"]}}
 		{[]string{"drill", "walk"}, 2, []string{`no command "walk"`, "list", "run", "report"}},
 		{[]string{"drill", "run"}, 2, []string{"name one drill"}},
 		{[]string{"drill", "run", "edge-kill", "--runs", "0"}, 2, []string{"--runs", "1 to 1000"}},
+		{[]string{"drill", "run", "edge-kill", "--seed", "-1"}, 2, []string{"--seed", "from 1"}},
 		{[]string{"drill", "run", "edge-kill", "--rate", "-1"}, 2, []string{"--rate", "20000"}},
 		{[]string{"drill", "report"}, 2, []string{"name reports"}},
 		{[]string{"drill", "report", "--html", "x", "a", "b"}, 2, []string{"--html"}},
