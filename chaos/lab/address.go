@@ -99,3 +99,22 @@ func (l *Lab) CA() *x509.CertPool {
 	}
 	return l.authority.pool
 }
+
+// Credentials are the files that a client of the edges' APIs needs: who signed
+// their certificates, and a token that may write. They are "" on loopback, and
+// before Run.
+func (l *Lab) Credentials() (caFile, tokenFile string) {
+	if l.authority == nil {
+		return "", ""
+	}
+	return l.secretFile("ca.crt"), l.secretFile("token")
+}
+
+// Namespace is the name of a node's network namespace, for ip-netns(8); "" on
+// loopback, before Run, and where there is no such node.
+func (l *Lab) Namespace(node string) string {
+	if l.network == nil || l.network.number(node) < 1 {
+		return ""
+	}
+	return l.network.namespace(node)
+}

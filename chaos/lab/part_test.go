@@ -31,6 +31,14 @@ func testParts(t *testing.T, s *started) {
 	if got := strings.Join(s.Nodes(), ","); got != "az1,az2,az3,w1,w2" {
 		t.Errorf("nodes are %q", got)
 	}
+	if caFile, tokenFile := s.Credentials(); !filepath.IsAbs(caFile) || !filepath.IsAbs(tokenFile) {
+		t.Errorf("credentials are in %q and %q", caFile, tokenFile)
+	}
+	for node, want := range map[string]string{"w2": s.network.slot.prefix() + "w2", "client": "", "az9": ""} {
+		if got := s.Namespace(node); got != want {
+			t.Errorf("namespace of %s is %q, want %q", node, got, want)
+		}
+	}
 	for _, part := range want {
 		pid, err := s.Pid(part)
 		if err != nil || syscall.Kill(pid, 0) != nil {

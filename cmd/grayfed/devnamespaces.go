@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"strings"
 	"time"
@@ -28,10 +29,19 @@ func runNamespaces(cmd *cobra.Command, opts lab.Options, runFor time.Duration) e
 }
 
 func printLab(out io.Writer, l *lab.Lab) {
-	_, _ = fmt.Fprintf(out, "\nready\n\n  nodes  %s\n  parts  %s\n", strings.Join(l.Nodes(), ", "), strings.Join(l.Parts(), "\n         "))
-	for _, zone := range lab.DefaultZones() {
-		edge := l.Edge(zone.Name)
-		_, _ = fmt.Fprintf(out, "\n  curl -s -H 'x-release-tag: v2-beta' %s/api/v1/users/42\n  %s\n", edge.Data, edge.Admin)
+	zones := lab.DefaultZones()
+	_, _ = fmt.Fprintf(out, "\nready\n\n  nodes  %s\n  parts  %s\n\n", strings.Join(l.Nodes(), ", "), strings.Join(l.Parts(), "\n         "))
+	for _, zone := range zones {
+		_, _ = fmt.Fprintf(out, "  curl -s -H 'x-release-tag: v2-beta' %s/api/v1/users/42   # enters %s\n", l.Edge(zone.Name).Data, zone.Name)
 	}
-	_, _ = fmt.Fprint(out, "\nCtrl-C ends everything.\n\n")
+	server, _, _ := net.SplitHostPort(l.DNSServers()[0])
+	caFile, tokenFile := l.Credentials()
+	_, _ = fmt.Fprintf(out, `  dig @%s +short gateway.%s
+  grayfed get failover --edge %s --ca-file %s --token-file %s
+  ip netns exec %s ss -tlnp   # a look around in a zone
+  kill -9 any of the processes, and see the others take over
+
+Ctrl-C ends everything.
+
+`, server, lab.Domain, l.Edge(zones[0].Name).Admin, caFile, tokenFile, l.Namespace(zones[0].Name))
 }
