@@ -24,7 +24,7 @@ import (
 type dnsFailover struct {
 	edge      *Edge
 	options   failover.Options
-	entry     failover.Entry    // this edge's; its weight is the decision's
+	entry     failover.Entry    // this edge's, with its full weight
 	publisher *consul.Publisher // nil: no Consul
 	server    *dns.Server       // nil: no DNS
 
@@ -290,8 +290,7 @@ func (f *dnsFailover) answer(p picture) {
 
 // reported is this edge's own entry as others see it, for people.
 func (f *dnsFailover) reported(d failover.Decision) failover.Sighting {
-	s := failover.Sighting{Entry: f.entry, Gossip: failover.Alive, Self: true}
-	s.Weight = d.Weight
+	s := failover.Sighting{Entry: f.weighted(d), Gossip: failover.Alive, Self: true}
 	if view := f.leaderView(); view != nil {
 		s.Consul = failover.Dead
 		if passing(view, f.edge.self.ID) {
@@ -299,6 +298,16 @@ func (f *dnsFailover) reported(d failover.Decision) failover.Sighting {
 		}
 	}
 	return s
+}
+
+// weighted is the entry with its weight of now; while it is out, with its full
+// one, as other edges have it then: all answer the same.
+func (f *dnsFailover) weighted(d failover.Decision) failover.Entry {
+	entry := f.entry
+	if d.In {
+		entry.Weight = d.Weight
+	}
+	return entry
 }
 
 func passing(view *consul.View, edge string) bool {
@@ -309,9 +318,8 @@ func passing(view *consul.View, edge string) bool {
 // that drains is the last to be answered.
 func (f *dnsFailover) own(d failover.Decision) failover.Sighting {
 	s := failover.Sighting{
-		Entry: f.entry, Consul: failover.Dead, Gossip: failover.Alive, Probe: failover.Alive, Self: true,
+		Entry: f.weighted(d), Consul: failover.Dead, Gossip: failover.Alive, Probe: failover.Alive, Self: true,
 	}
-	s.Weight = d.Weight
 	switch {
 	case d.In:
 		s.Consul = failover.Alive

@@ -21,6 +21,7 @@ import (
 
 	"github.com/grayfed/grayfed/edge/api"
 	"github.com/grayfed/grayfed/edge/config"
+	"github.com/grayfed/grayfed/failover"
 	"github.com/grayfed/grayfed/failover/consul/consultest"
 	"github.com/grayfed/grayfed/federation"
 )
@@ -409,6 +410,39 @@ func TestConsulHoldsNothingUp(t *testing.T) {
 		return err
 	})
 	e.stop()
+}
+
+// TestEdgesThatAreOutCountAlike: where nobody is in, every edge answers with all
+// primaries, each with its full weight, its own too, which is to climb from a
+// tenth.
+func TestEdgesThatAreOutCountAlike(t *testing.T) {
+	p := failoverSettings(t, "az1", "http://127.0.0.1:1")
+	e, err := New(t.Context(), Options{Process: p, Output: io.Discard})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := sightedEdge("az2-edge", 0)
+	e.peers.hear(other)
+	e.failover.observe()
+	for _, c := range []struct {
+		decision failover.Decision
+		want     map[string]int
+	}{
+		{failover.Decision{Weight: 5}, map[string]int{"az1-edge": 50, "az2-edge": 50}},
+		{failover.Decision{In: true, Weight: 5}, map[string]int{"az1-edge": 5}},
+	} {
+		e.failover.answer(picture{decision: c.decision})
+		got := make(map[string]int)
+		for _, share := range e.failover.picture().shares {
+			got[share.Edge] = share.Weight
+		}
+		if !maps.Equal(got, c.want) {
+			t.Errorf("%+v: answered %v, want %v", c.decision, got, c.want)
+		}
+	}
+	if err := e.opened.run(); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestWhereConsulChecks: what the settings say, else the health listener, else

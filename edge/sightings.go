@@ -89,7 +89,7 @@ func (s *sightings) takeReported(r *consul.Reported, now time.Time) {
 	if k.Gossip == failover.VerdictUnknown && k.target.address == "" {
 		k.Entry = r.Entry // known by nothing else
 	}
-	if k.Gossip != failover.Alive {
+	if r.Passing && k.Gossip != failover.Alive {
 		k.Weight = r.Weight
 	}
 	k.at = now
