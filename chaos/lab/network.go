@@ -155,8 +155,7 @@ func (n *network) close() error {
 }
 
 // within runs do on a thread in the node's namespace. A socket or a file that
-// it opens there stays there. The thread ends with it, so that no other
-// goroutine ever runs in that namespace.
+// it opens there stays there.
 func (n *network) within(node string, do func() error) error {
 	if node == clientNode {
 		return do()
@@ -164,11 +163,11 @@ func (n *network) within(node string, do func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread()
-		if err := enter(n.namespace(node)); err != nil {
-			done <- err
-			return
-		}
-		done <- do()
+		err := visit(n.namespace(node), do)
+		if !errors.Is(err, errAway) {
+			runtime.UnlockOSThread()
+		} // else the thread ends with this goroutine, and nothing else runs on it
+		done <- err
 	}()
 	return <-done
 }
@@ -183,16 +182,31 @@ func (n *network) dial(ctx context.Context, node, address string) (conn net.Conn
 	return conn, err
 }
 
-// enter moves the calling thread into a namespace.
-func enter(namespace string) error {
-	file, err := os.Open(namespaceFolder + "/" + namespace)
+// errAway: a thread did not get back into its own namespace.
+var errAway = errors.New("return from a namespace")
+
+// visit runs do in a namespace, on the calling thread, which must be locked. It
+// comes back: a main thread that stayed would show its namespace as that of the
+// whole process (/proc/self/net), and keep it alive.
+func visit(namespace string, do func() error) error {
+	home, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return fmt.Errorf("enter namespace %s: %w", namespace, err)
+	}
+	defer func() { _ = home.Close() }()
+	there, err := os.Open(namespaceFolder + "/" + namespace)
 	if err != nil {
 		return fmt.Errorf("enter namespace: %w", err)
 	}
-	if err := unix.Setns(int(file.Fd()), unix.CLONE_NEWNET); err != nil {
-		return errors.Join(fmt.Errorf("enter namespace %s: %w", namespace, err), file.Close())
+	defer func() { _ = there.Close() }()
+	if err := unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
+		return fmt.Errorf("enter namespace %s: %w", namespace, err)
 	}
-	return file.Close()
+	err = do()
+	if back := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); back != nil {
+		err = errors.Join(err, fmt.Errorf("%w %s: %w", errAway, namespace, back))
+	}
+	return err
 }
 
 // ip runs commands of ip(8) in a namespace; "" is the caller's own.

@@ -193,6 +193,37 @@ func TestNetworkLosesPackets(t *testing.T) {
 	from.reaches(to, true)
 }
 
+// TestVisitsEnd: no thread is left in a node's namespace, also when what was to
+// be done there failed.
+func TestVisitsEnd(t *testing.T) {
+	l := wired(t)
+	home, err := os.Readlink("/proc/self/ns/net")
+	done(t, err)
+	failed := errors.New("failed")
+	for range 100 {
+		err := l.network.within("az1", func() error {
+			there, err := os.Readlink("/proc/thread-self/ns/net")
+			if err != nil || there == home {
+				return fmt.Errorf("it runs in %s, %w", there, err)
+			}
+			return failed
+		})
+		if !errors.Is(err, failed) {
+			t.Fatalf("within: %v", err)
+		}
+	}
+	if err := l.network.within("az9", func() error { return nil }); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("within no node: %v", err)
+	}
+	threads, err := filepath.Glob("/proc/self/task/*/ns/net")
+	done(t, err)
+	for _, thread := range threads {
+		if where, err := os.Readlink(thread); err == nil && where != home {
+			t.Errorf("%s is %s, want %s", thread, where, home)
+		}
+	}
+}
+
 // TestRules: the kernel's refusal is heard, and the next change is not taken
 // for it.
 func TestRules(t *testing.T) {

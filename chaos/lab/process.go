@@ -73,13 +73,11 @@ func (s *spawner) start(name, namespace, binary string, args []string, out *line
 	p.command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	started := make(chan error, 1)
 	launch := func() {
-		if namespace != "" {
-			if err := enter(namespace); err != nil { // which the child inherits
-				started <- err
-				return
-			}
+		if namespace == "" {
+			started <- p.command.Start()
+			return
 		}
-		started <- p.command.Start()
+		started <- visit(namespace, p.command.Start) // the child inherits it
 	}
 	select {
 	case s.requests <- launch:
