@@ -178,3 +178,28 @@ func TestLeaderlessAnswerDoesNotCount(t *testing.T) {
 		t.Errorf("status is %+v", a.Status())
 	}
 }
+
+// An agent of version 1.10 or newer answers a question that waits from a copy
+// of its own, which no leader confirmed, unless it asks for an order.
+func TestNewerAgentIsAskedPastItsCopy(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		query, leader := r.URL.Query(), "true"
+		if query.Get("index") != "" && query.Get("near") == "" {
+			leader = "false"
+			w.Header().Set("X-Consul-Query-Backend", api.QueryBackendStreaming)
+		}
+		w.Header().Set("X-Consul-Index", "7")
+		w.Header().Set("X-Consul-LastContact", "0")
+		w.Header().Set("X-Consul-KnownLeader", leader)
+		_, _ = w.Write([]byte("[]"))
+	}))
+	t.Cleanup(server.Close)
+	a := start(t, Options{Address: server.URL, Edge: "a", Entry: entryOf("a", failover.Primary)})
+	for range 3 { // the first does not wait yet
+		a.confirmed()
+	}
+	if n := a.counters.failures.Load(); n > 0 {
+		t.Errorf("%d requests failed, the last: %s", n, a.Status().Error)
+	}
+}

@@ -67,7 +67,13 @@ func (p *Publisher) watch(ctx context.Context) {
 func (p *Publisher) ask(ctx context.Context, index uint64) ([]held, uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, watchTimeout)
 	defer cancel()
-	options := &api.QueryOptions{RequireConsistent: true, WaitIndex: index, WaitTime: watchWait}
+	options := &api.QueryOptions{
+		RequireConsistent: true, WaitIndex: index, WaitTime: watchWait,
+		// An agent of version 1.10 or newer answers questions that wait from a
+		// copy of its own, whatever consistency they ask for, but not those
+		// for an order by distance.
+		Near: "_agent",
+	}
 	var found []held
 	meta, err := p.client.Raw().Query("/v1/health/service/"+p.opts.Service, &found, options.WithContext(ctx))
 	if err == nil && !meta.KnownLeader {
