@@ -44,6 +44,7 @@ func TestCutsTell(t *testing.T) {
 	}{
 		{"nothing is cut", "", true},
 		{"the standby reaches one primary alone", "az1-az3 az1-w1 az1-w2 az1-az2 az2-w1 az2>w2", true},
+		{"it reaches one, which not all reach that may lead", "az1-az2 az1-w1 az1-w2 az2-az3 az2-w2 az3-w1", true},
 		{"it reaches one through the other", "az1-az3 az1-w1 az1-w2 az2-w1 az2>w2", true},
 		{"it reaches none, and consul one", apart + "az1-w1 az1>w2 az2-w1", true},
 		{"consul reaches one through another that has no edge", apart + "az1-az2 az1-w1 az2-w1 az2-w2", true},
