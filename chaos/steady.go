@@ -6,13 +6,14 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 )
 
 const (
 	// settleFirst is how long a target may take to be in its steady state
 	// before the first run, settleAgain after a run.
-	settleFirst = 15 * time.Second
+	settleFirst = 30 * time.Second
 	settleAgain = 3 * time.Minute
 	// callTimeout bounds one question to an edge.
 	callTimeout = 5 * time.Second
@@ -47,13 +48,16 @@ func answers(ctx context.Context, t *Target) error {
 func (r *runner) awaitSteady(ctx context.Context, patience time.Duration) error {
 	limited, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	for {
+	for told := false; ; told = true {
 		err := r.steady(limited)
 		if ctx.Err() != nil {
 			return fmt.Errorf("told to stop before anything was broken: %w", context.Cause(ctx))
 		}
 		if err == nil {
 			return nil
+		}
+		if !told {
+			r.options.Progress.Say("not yet: " + strings.ReplaceAll(err.Error(), "\n", "; "))
 		}
 		select {
 		case <-limited.Done():
