@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"strconv"
 
@@ -130,7 +131,10 @@ func labPorts(opts *lab.Options) error {
 // outgoing connections.
 func freePorts(n int) ([]int, error) {
 	var ports []int
-	for port := firstPort; port < lastPort && len(ports) < n; port++ {
+	// From anywhere, so that two that look at the same time find others.
+	begin := rand.IntN(lastPort - firstPort)
+	for i := 0; i < lastPort-firstPort && len(ports) < n; i++ {
+		port := firstPort + (begin+i)%(lastPort-firstPort)
 		address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 		stream, err := net.Listen("tcp", address)
 		if err != nil {
