@@ -20,11 +20,22 @@ import (
 func TestEntryFollowsDecisions(t *testing.T) {
 	t.Parallel()
 	cluster := consultest.Start(t, 1, consultest.Options{})
-	alive := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
-	t.Cleanup(alive.Close)
+	// Nobody else takes a port of the cluster's address meanwhile.
+	address := strings.TrimSuffix(strings.TrimPrefix(cluster.Address(0), "http://"), ":8500") + ":8081"
+	answer := func() *http.Server {
+		listener, err := net.Listen("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}
+		go func() { _ = server.Serve(listener) }()
+		t.Cleanup(func() { _ = server.Close() })
+		return server
+	}
+	alive := answer()
 	entry := entryOf("edge-1", failover.Primary)
 	a := start(t, Options{
-		Address: cluster.Address(0), Edge: "edge-1", Entry: entry, CheckURL: alive.URL,
+		Address: cluster.Address(0), Edge: "edge-1", Entry: entry, CheckURL: "http://" + address,
 		Meta: map[string]string{"release": "v7"},
 	})
 
@@ -78,17 +89,9 @@ func TestEntryFollowsDecisions(t *testing.T) {
 
 	// An edge that no longer answers is out, whatever it decided; one that
 	// answers again is in.
-	address := alive.Listener.Addr().String()
-	alive.Close()
+	_ = alive.Close()
 	a.sees("edge-1", failover.MaxWeight, false)
-	again, err := net.Listen("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server := &http.Server{Handler: http.NotFoundHandler()}
-	server.Handler = http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
-	go func() { _ = server.Serve(again) }()
-	t.Cleanup(func() { _ = server.Close() })
+	answer()
 	a.sees("edge-1", failover.MaxWeight, true)
 
 	a.stop()

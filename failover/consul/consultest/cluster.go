@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -63,10 +64,7 @@ type server struct {
 // the test.
 func Start(t testing.TB, servers int, o Options) *Cluster {
 	t.Helper()
-	c := &Cluster{
-		t: t, options: o,
-		network: [2]byte{byte(64 + rand.N(128)), byte(rand.N(256))},
-	}
+	c := &Cluster{t: t, options: o, network: reserve(t)}
 	c.binary, c.version = find(t)
 	if o.TLS {
 		c.Files = Issue(t, c.address(1))
@@ -93,6 +91,23 @@ func Start(t testing.TB, servers int, o Options) *Cluster {
 		c.bootstrap()
 	}
 	return c
+}
+
+// reserve returns a network that no other cluster has until the test ends: who
+// has one listens at its last address.
+func reserve(t testing.TB) [2]byte {
+	t.Helper()
+	var err error
+	for range 100 {
+		network := [2]byte{byte(64 + rand.N(128)), byte(rand.N(256))}
+		var taken net.Listener
+		if taken, err = net.Listen("tcp", fmt.Sprintf("127.%d.%d.255:8500", network[0], network[1])); err == nil {
+			t.Cleanup(func() { _ = taken.Close() })
+			return network
+		}
+	}
+	t.Fatalf("there is no free network: %v", err)
+	return [2]byte{}
 }
 
 func (c *Cluster) address(n int) string {
