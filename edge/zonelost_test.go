@@ -22,6 +22,7 @@ func TestZoneIsGivenUpWithItsEdge(t *testing.T) {
 	meet(p1, p2)
 	// Nothing but the zone's end moves requests.
 	p1.Health.Ejection.ConnectFailures, p1.Health.Ejection.GatewayFailures = 1000, 1000
+	p1.Upstream.ConnectTimeout = 5 * time.Second
 	p1.Health.Probe.Interval, p1.Health.Probe.Failures, p1.Health.Ejection.WindowPercent = 5*time.Minute, 100, 100
 	one, two := start(t, p1), startChild(t, p2)
 	one.ready()
@@ -84,7 +85,7 @@ func TestZoneIsGivenUpWithItsEdge(t *testing.T) {
 			select {
 			case <-demoted:
 				return
-			default:
+			case <-time.After(10 * time.Millisecond):
 				_, _, _ = one.get("/users/1", "")
 			}
 		}
