@@ -21,9 +21,9 @@ import (
 const (
 	dialTimeout = time.Second
 	idleTimeout = 30 * time.Second
-	// maxAnswer is far above what Consul says of the most edges that are
-	// read, and keeps a broken agent from filling the memory.
-	maxAnswer = 16 << 20
+	// maxAnswer is twice what Consul says of the most edges that are read, 2
+	// KiB each, and keeps a broken agent from filling the memory.
+	maxAnswer = maxEntries * 4 << 10
 	maxHead   = 64 << 10
 )
 
