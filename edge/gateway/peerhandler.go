@@ -145,7 +145,7 @@ func (c *call) identifyHop() (text string, twice bool) {
 	for _, field := range header.All() {
 		switch field.ID {
 		case exchange.FieldXGrayHop:
-			twice = text != ""
+			twice = twice || text != ""
 			text = field.Value
 		case exchange.FieldXRequestID:
 			c.id = field.Value
@@ -233,7 +233,10 @@ func (g *Gateway) pickHere(c *call, h *hop, here *route.Group) (candidate, bool)
 		}
 		var entered bool
 		if to.pass, entered = rt.enter(); entered {
-			return to, true
+			if to.pass.peer == nil {
+				return to, true
+			}
+			rt.leave(to.pass) // its instance has just moved to another zone
 		}
 	}
 }

@@ -103,8 +103,13 @@ func TestHopsThatAreNotProcessed(t *testing.T) {
 			t.Errorf("%s: %+v, want %s", name, got, c.reason)
 		}
 	}
-	if got := r.hop("POST", r.from(""), "x-gray-hop", r.from("")); got.verdict != "not-processed;reason=malformed-hop" {
-		t.Errorf("twice: %+v", got)
+	for what, more := range map[string][]string{
+		"twice":                {"x-gray-hop", r.from("")},
+		"twice, empty between": {"x-gray-hop", r.from(""), "x-gray-hop", ""},
+	} {
+		if got := r.hop("POST", r.from(""), more...); got.verdict != "not-processed;reason=malformed-hop" {
+			t.Errorf("%s: %+v", what, got)
+		}
 	}
 	if here.heads.Load() != 0 || there.heads.Load() != 0 {
 		t.Errorf("endpoints were asked %d and %d times", here.heads.Load(), there.heads.Load())
@@ -114,7 +119,7 @@ func TestHopsThatAreNotProcessed(t *testing.T) {
 		t.Errorf("the baseline: %+v", got)
 	}
 	r.settled()
-	if got := fmt.Sprint(counters(t, reg)); !strings.Contains(got, "grayfed_peer_requests_total{edge=unknown,outcome=not-processed} 11") {
+	if got := fmt.Sprint(counters(t, reg)); !strings.Contains(got, "grayfed_peer_requests_total{edge=unknown,outcome=not-processed} 12") {
 		t.Errorf("counted %s", got)
 	}
 	r.gateway.SetPeer(edgeOf("az2-edge", federation.EdgeAlive), false)
@@ -122,6 +127,25 @@ func TestHopsThatAreNotProcessed(t *testing.T) {
 	if got := fmt.Sprint(counters(t, reg)); !strings.Contains(got, "grayfed_peer_requests_total{edge=az2-edge,outcome=served} 1") {
 		t.Errorf("counted %s", got)
 	}
+}
+
+// TestHopsEndHere: also when the instance has moved to a zone that is reached
+// through its edges, and the plan does not know yet.
+func TestHopsEndHere(t *testing.T) {
+	other := &fakeEdge{id: "a", answer: says(200, "served;instance=stable")}
+	r := peered(t, other)
+	r.gateway.opts.Peers = true
+	r.configure(usersConfig(federation.Strict))
+	r.register(instance("stable", "az1", "v1", newOrigin(t, answering("here")).address))
+	if got := r.hop("GET", r.from("")); got != (hopped{200, "served;instance=stable", "here"}) {
+		t.Fatalf("before it moves: %+v", got)
+	}
+	r.settled()
+	r.endpoint("stable").bounds.Store(&bounds{through: r.gateway.zone("az2").through})
+	if got := r.hop("GET", r.from("")); got.verdict != "not-processed;reason=no-endpoint" || other.asked.Load() != 0 {
+		t.Errorf("%+v, and another edge was asked %d times", got, other.asked.Load())
+	}
+	r.settled()
 }
 
 // TestHopsAreTriedAgainOnlyUnwritten: what reached an endpoint is the sender's to
