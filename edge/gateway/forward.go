@@ -21,12 +21,15 @@ const (
 	repeatMoved
 	// repeatReplay: it broke off, and the request can be sent again.
 	repeatReplay
+	// repeatUnreachable: nobody could connect to the endpoint any more while it
+	// waited. It counts, and the budget has been asked; see unreachable.
+	repeatUnreachable
 	// repeatAnswer: it was answered with 502, 503 or 504, and can be sent again.
 	repeatAnswer
 	repeatCount
 )
 
-var repeatNames = [repeatCount]string{"none", "unwritten", "zone-lost", "broken-off", "gateway-answer"}
+var repeatNames = [repeatCount]string{"none", "unwritten", "zone-lost", "broken-off", "unreachable", "gateway-answer"}
 
 const (
 	// maxUnwritten is how many endpoints a request may fail to reach.
@@ -118,6 +121,9 @@ func (g *Gateway) pickAgain(c *call, why repeat) (candidate, bool) {
 			g.metrics.noBudget.Inc()
 			return next, false
 		}
+		c.counted++
+	}
+	if why == repeatUnreachable {
 		c.counted++
 	}
 	c.drop()
@@ -247,44 +253,13 @@ func (g *Gateway) blame(c *call, failure *exchange.Error) {
 	case failure.Phase == exchange.PhaseConnect:
 		c.judge(false, now)
 		if e.tracker.ConnectFailure(now.UnixNano()) {
-			g.unreachable(c, e)
+			g.unreachable(func(at *endpoint) bool { return at == e })
 		}
 	case !failure.Reused || failure.Timeout:
 		c.judge(false, now)
 		e.tracker.GatewayFailure(now.UnixNano())
 	}
 	g.zoneFailed(e.zone.Load(), now)
-}
-
-// unreachable ends what waits at an endpoint that was just ejected since nobody
-// can connect to it: over a connection of before, no answer will come either. So
-// an AZ that falls silent is left a second before gossip is sure of it. What was
-// ended is tried again, by the rules and under the budget of what broke off;
-// where there is nothing to try, it is left to wait. (Envoy has
-// close_connections_on_host_health_failure, off by default, without the retry.)
-func (g *Gateway) unreachable(c *call, e *endpoint) {
-	if !c.plan.hasOther(e) {
-		return
-	}
-	g.metrics.moves.Add(float64(g.waiting.move(exchange.ErrUnreachable, func(at *endpoint) bool { return at == e })))
-}
-
-// hasOther reports whether a lane with the endpoint has another that works.
-func (p *servicePlan) hasOther(e *endpoint) bool {
-	for _, lane := range p.Lanes {
-		in, others := false, false
-		for _, group := range lane.Groups {
-			for _, candidate := range group.Endpoints {
-				at, ok := candidate.Runtime.(*endpoint)
-				in = in || at == e
-				others = others || ok && at != e && at.works()
-			}
-		}
-		if in && others {
-			return true
-		}
-	}
-	return false
 }
 
 // repeatable says why, if at all, the attempt may be followed by another.
@@ -309,6 +284,8 @@ func (g *Gateway) repeatable(c *call, failure *exchange.Error) repeat {
 	switch {
 	case failure == errMove:
 		return repeatMoved
+	case failure == errUnreachable:
+		return repeatUnreachable
 	case errors.Is(failure.Err, errNotProcessed) && !failure.Wrote:
 		// Each group is asked once, so that they come to an end.
 		return repeatUnwritten

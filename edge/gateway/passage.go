@@ -215,7 +215,7 @@ func (g *Gateway) retire(q *peer) {
 	if err := q.upstream.Close(); err != nil {
 		g.opts.Log.Warn("transport did not close", "edge", q.edge.ID, "error", err)
 	}
-	if moved := g.waiting.move(exchange.ErrZoneLost, q.isAt); moved > 0 {
+	if moved := g.waiting.move(exchange.ErrZoneLost, q.isAt, nil); moved > 0 {
 		g.metrics.moves.Add(float64(moved))
 		g.opts.Log.Warn("requests moved: the edge that they were sent through is gone", "edge", q.edge.ID, "moved", moved)
 	}

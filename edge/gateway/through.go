@@ -189,9 +189,8 @@ func (g *Gateway) unreached(c *call, q *peer, failure *exchange.Error) *exchange
 		return failure
 	case failure.Phase == exchange.PhaseConnect:
 		g.metrics.sent(q, "unreachable")
-		if q.failed(now) && (q.standIn.zone.Load().through.open() || c.plan.hasOther(c.holds)) {
-			// As with an endpoint that nobody reaches: see unreachable.
-			g.metrics.moves.Add(float64(g.waiting.move(exchange.ErrUnreachable, q.isAt)))
+		if q.failed(now) {
+			g.unreachable(q.isAt)
 		}
 	default:
 		g.metrics.sent(q, "broken-off")

@@ -61,11 +61,31 @@ func TestUnreachable(t *testing.T) {
 		(<-get).expect(t, 200, "after all")
 	})
 
-	t.Run("no retry without a budget", func(t *testing.T) {
+	t.Run("what no retry is left for waits on", func(t *testing.T) {
+		r := newRig(t, patient(t))
+		config := usersConfig(federation.Strict)
+		config.Routes[0].Retries = 0
+		r.configure(config)
+		waits, open := gate("after all")
+		origins := r.stage(
+			place{"a", "az2", "v2", waits}, place{"b", "az3", "v2", answering("moved")}, place{"c", "az1", "v1", answering("baseline")},
+		)
+		get := r.asking(origins["a"], request{method: "GET", tag: "v2-beta"})
+		origins["a"].silence()
+		eject(r, false)
+		close(open)
+		(<-get).expect(t, 200, "after all")
+	})
+
+	t.Run("without a budget all waits on, until the zone is lost", func(t *testing.T) {
 		r, origins := zoneStage(t)
 		get := r.asking(origins["a"], request{method: "GET", tag: "v2-beta"})
 		origins["a"].silence()
 		eject(r, true)
-		(<-get).expect(t, 502, "upstream-failed")
+		if n := r.endpoint("a").InFlight(); n != 1 {
+			t.Errorf("%d wait", n)
+		}
+		r.gateway.SetZoneLost("az2", true)
+		(<-get).expect(t, 200, "moved")
 	})
 }

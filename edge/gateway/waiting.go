@@ -7,11 +7,12 @@ import (
 )
 
 // waiting finds the requests that wait for an endpoint's answer, so that those
-// in a lost zone, or at an endpoint that nobody reaches, can be moved on. Requests take no lock for it: each state of
-// an exchange is listed once, when it is made, by a weak pointer, and says with
-// an atomic of its own what it waits for. Whoever moves it claims it there, and
-// the request, which takes it back there, waits for a claim under way: a
-// cancellation can never hit the next exchange.
+// in a lost zone, or at an endpoint that nobody reaches, can be moved on.
+// Requests take no lock for it: each state of an exchange is listed once, when
+// it is made, by a weak pointer, and says with an atomic of its own what it
+// waits for. Whoever moves it claims it there, and the request, which takes it
+// back there, waits for a claim under way: a cancellation can never hit the next
+// exchange.
 type waiting struct {
 	mu    sync.Mutex
 	calls []weak.Pointer[call] // mu
@@ -38,20 +39,38 @@ func (w *waiting) add(c *call) {
 	w.calls = append(w.calls, weak.Make(c))
 }
 
-// move cancels, with the given cause, every request that waits for an endpoint
-// of which lost says so, and can be tried again. It returns how many these are.
-func (w *waiting) move(cause error, lost func(*endpoint) bool) int {
+// move cancels, with the given cause, every request that can be tried again and
+// waits for an endpoint of which lost says so, unless may says no; nil: it never
+// does. It returns how many these are.
+func (w *waiting) move(cause error, lost func(*endpoint) bool, may func(*call) bool) int {
 	moved := 0
 	for _, c := range w.list() {
-		e := c.awaits.Load()
-		if e == nil || e == &w.claimed || !lost(e) || !c.awaits.CompareAndSwap(e, &w.claimed) {
-			continue
+		if c.move(cause, lost, may) {
+			moved++
 		}
-		c.x.Cancel(cause)
-		c.awaits.Store(nil)
-		moved++
 	}
 	return moved
+}
+
+func (c *call) move(cause error, lost func(*endpoint) bool, may func(*call) bool) bool {
+	for {
+		e := c.awaits.Load()
+		switch {
+		case e == &c.g.waiting.claimed:
+			runtime.Gosched() // whoever has it may give it back
+		case e == nil || !lost(e):
+			return false
+		case c.awaits.CompareAndSwap(e, &c.g.waiting.claimed):
+			// While it is claimed it stays as it was when it began to wait.
+			if may != nil && !may(c) {
+				c.awaits.Store(e)
+				return false
+			}
+			c.x.Cancel(cause)
+			c.awaits.Store(nil)
+			return true
+		}
+	}
 }
 
 // list is all calls there are.
@@ -81,11 +100,15 @@ func (c *call) await(e *endpoint) (lost bool) {
 
 // arrive ends the waiting and reports whether the call was moved meanwhile.
 func (c *call) arrive(e *endpoint) (moved bool) {
-	if c.awaits.CompareAndSwap(e, nil) {
-		return false
+	for !c.awaits.CompareAndSwap(e, nil) {
+		switch c.awaits.Load() {
+		case nil:
+			return true
+		case &c.g.waiting.claimed:
+			runtime.Gosched() // for as long as an interruption takes
+		default:
+			// It was claimed for an instant, and given back.
+		}
 	}
-	for c.awaits.Load() == &c.g.waiting.claimed {
-		runtime.Gosched() // for as long as an interruption takes
-	}
-	return true
+	return false
 }

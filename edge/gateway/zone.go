@@ -97,7 +97,7 @@ func (g *Gateway) setDemoted(z *zone, demoted bool) {
 		g.replan(z)
 		return
 	}
-	moved := g.waiting.move(exchange.ErrZoneLost, func(e *endpoint) bool { return e.zone.Load() == z })
+	moved := g.waiting.move(exchange.ErrZoneLost, func(e *endpoint) bool { return e.zone.Load() == z }, nil)
 	g.metrics.demoted(moved)
 	g.opts.Log.Warn("zone demoted: its edges are dead and an endpoint failed", "zone", z.name, "moved", moved)
 	g.replan(z)
