@@ -149,8 +149,11 @@ func (m *measured) standbyNeeded() time.Duration {
 	}
 	slices.Sort(moments)
 	primaries := m.target.primaries()
+	if len(primaries) == 0 {
+		return 0 // there is nobody else
+	}
 	for _, at := range moments {
-		all := len(primaries) > 0
+		all := true
 		for _, edge := range primaries {
 			all = all && slices.ContainsFunc(lost[edge], func(s span) bool { return s.from <= at && at < s.to })
 		}

@@ -88,6 +88,13 @@ func TestStandbyIsNeeded(t *testing.T) {
 	}
 }
 
+func TestStandbysAlone(t *testing.T) {
+	m := &measured{target: testTarget("az3"), outcomes: []outcome{byDNS(0, 0, ms, "")}}
+	if got := m.sum().Premature; got != 0 {
+		t.Errorf("%d premature where there is no primary", got)
+	}
+}
+
 func TestRecoveries(t *testing.T) {
 	second := time.Second
 	lost := brokenStep{name: "x", loses: []int{0}, begun: 3 * second, mended: 8 * second, back: 9 * second}
