@@ -16,6 +16,7 @@ import (
 	"github.com/grayfed/grayfed/failover"
 	"github.com/grayfed/grayfed/failover/consul"
 	"github.com/grayfed/grayfed/failover/dns"
+	"github.com/grayfed/grayfed/federation/gossip"
 )
 
 // dnsFailover decides at each heartbeat about this edge's entry in DNS, has it
@@ -84,7 +85,9 @@ func (e *Edge) newFailover(ctx context.Context, reg prometheus.Registerer) error
 	}
 	// A probe has ended when the next heartbeat comes.
 	f.probes = newDataProbes(f.options.Heartbeat*9/10, f.options.Misses)
-	f.sightings = newSightings(e.self.ID, f.probes)
+	f.sightings = newSightings(e.self.ID, f.probes, func(edge string) bool {
+		return time.Since(e.gossip.Heard(edge)) <= time.Duration(f.options.Misses)*max(f.options.Heartbeat, gossip.SignInterval)
+	})
 	if err := f.newPublisher(reg); err != nil {
 		return err
 	}

@@ -15,8 +15,15 @@ import (
 type sightings struct {
 	self   string
 	probes *dataProbes
-	known  map[string]*sighted
+	// heard reports whether packets of an edge got here of late, even if gossip
+	// holds it for dead.
+	heard func(edge string) bool
+	known map[string]*sighted
 }
+
+// waversFor is how long a Consul leader's word on an edge is doubted after it
+// was taken back.
+const waversFor = time.Minute
 
 // sighted is one other edge's entry.
 type sighted struct {
@@ -24,12 +31,14 @@ type sighted struct {
 	target probeTarget
 	// word is what the edge itself says by gossip: Alive when it is in, Dead
 	// when it is out; Unknown when gossip does not see it alive.
-	word failover.Verdict
-	at   time.Time // when anybody knew it last
+	word     failover.Verdict
+	at       time.Time        // when anybody knew it last
+	reported failover.Verdict // what a Consul leader said last
+	revived  time.Time        // when it took back that the edge is dead, against this edge's own means
 }
 
-func newSightings(self string, probes *dataProbes) *sightings {
-	return &sightings{self: self, probes: probes, known: make(map[string]*sighted)}
+func newSightings(self string, probes *dataProbes, heard func(edge string) bool) *sightings {
+	return &sightings{self: self, probes: probes, heard: heard, known: make(map[string]*sighted)}
 }
 
 // update takes what gossip and the registry know and what a Consul leader says,
@@ -55,6 +64,13 @@ func (s *sightings) update(edges []federation.Edge, view *consul.View, now time.
 			delete(s.known, id)
 		}
 		k.Probe = s.probes.verdict(id)
+		if k.Consul == failover.Alive && k.reported == failover.Dead && k.Gossip == failover.Dead && k.Probe == failover.Dead {
+			k.revived = now
+		}
+		if k.Consul != failover.VerdictUnknown {
+			k.reported = k.Consul
+		}
+		k.Wavers = !k.revived.IsZero() && now.Sub(k.revived) < waversFor
 	}
 }
 
@@ -73,7 +89,12 @@ func (s *sightings) takeEdge(e *federation.Edge, leader bool, now time.Time) {
 		if e.Share > 0 {
 			k.word = failover.Alive
 		}
-	case federation.EdgeDead, federation.EdgeLeft:
+	case federation.EdgeDead:
+		k.Gossip = failover.Dead
+		if s.heard(e.ID) {
+			k.Gossip = failover.Alive
+		}
+	case federation.EdgeLeft:
 		k.Gossip = failover.Dead
 	case federation.EdgeUnknown: // registered, and never met
 	}

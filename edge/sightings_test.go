@@ -1,6 +1,7 @@
 package edge
 
 import (
+	"errors"
 	"net/netip"
 	"slices"
 	"testing"
@@ -18,6 +19,8 @@ func sightedEdge(id string, share int) federation.Edge {
 		Entry: federation.Entry{Role: "primary", Port: 443, Weight: 50, Addresses: federation.AddressesOf([]netip.Addr{netip.MustParseAddr("203.0.113.2")})},
 	}
 }
+
+func unheard(string) bool { return false }
 
 func reportedEdge(id string, passing bool) consul.Reported {
 	return consul.Reported{Passing: passing, Entry: failover.Entry{
@@ -55,7 +58,7 @@ func TestSightings(t *testing.T) {
 		{"not in consul", []federation.Edge{sightedEdge("e2", 35)}, &consul.View{}, verdicts{dead, alive, dead}, 35},
 		{"cut off from here alone", withStatus(sightedEdge("e2", 35), federation.EdgeDead), &consul.View{Entries: []consul.Reported{reportedEdge("e2", true)}}, verdicts{alive, dead, alive}, 20},
 	} {
-		s := newSightings("e1", newDataProbes(time.Second, 3))
+		s := newSightings("e1", newDataProbes(time.Second, 3), unheard)
 		s.update(append(c.edges, sightedEdge("e1", 50)), c.view, time.Now())
 		list, answer := s.list(), s.forAnswer()
 		if len(list) != 1 || len(answer) != 1 {
@@ -70,7 +73,7 @@ func TestSightings(t *testing.T) {
 
 // TestSightingsAreRemembered: a zone that is lost does not say goodbye.
 func TestSightingsAreRemembered(t *testing.T) {
-	s := newSightings("e1", newDataProbes(time.Second, 3))
+	s := newSightings("e1", newDataProbes(time.Second, 3), unheard)
 	now := time.Now()
 	view := &consul.View{Entries: []consul.Reported{reportedEdge("e3", true)}}
 	s.update([]federation.Edge{sightedEdge("e2", 35)}, view, now)
@@ -101,6 +104,65 @@ func TestSightingsAreRemembered(t *testing.T) {
 		spoil(&e)
 		if entry, ok := entryOf(&e); ok {
 			t.Errorf("without %s, yet %+v", what, entry)
+		}
+	}
+}
+
+// TestWavering: a Consul leader that took a death back is doubted for a while,
+// unless it only followed what this edge saw itself.
+func TestWavering(t *testing.T) {
+	passing := &consul.View{Entries: []consul.Reported{reportedEdge("e2", true)}}
+	critical := &consul.View{Entries: []consul.Reported{reportedEdge("e2", false)}}
+	dead := sightedEdge("e2", 35)
+	dead.Status = federation.EdgeDead
+	for _, c := range []struct {
+		what  string
+		edge  federation.Edge
+		probe error
+		views []*consul.View
+		want  bool
+	}{
+		{"taken back", dead, errors.New("no answer"), []*consul.View{passing, critical, passing, critical}, true},
+		{"taken back without a leader between", dead, errors.New("no answer"), []*consul.View{critical, nil, passing}, true},
+		{"not taken back", dead, errors.New("no answer"), []*consul.View{passing, critical, nil, critical}, false},
+		{"seen by gossip", sightedEdge("e2", 35), errors.New("no answer"), []*consul.View{passing, critical, passing}, false},
+		{"seen by probes", dead, nil, []*consul.View{passing, critical, passing}, false},
+	} {
+		probes := newDataProbes(time.Second, 1)
+		s := newSightings("e1", probes, unheard)
+		now := time.Now()
+		s.update([]federation.Edge{c.edge}, nil, now)
+		probes.take(map[probeTarget]error{s.targets()[0]: c.probe})
+		for _, view := range c.views {
+			now = now.Add(time.Second)
+			s.update([]federation.Edge{c.edge}, view, now)
+		}
+		if got := s.list()[0].Wavers; got != c.want {
+			t.Errorf("%s: %t", c.what, got)
+		}
+		s.update([]federation.Edge{c.edge}, critical, now.Add(waversFor))
+		if s.list()[0].Wavers {
+			t.Errorf("%s: doubted for ever", c.what)
+		}
+	}
+}
+
+// TestHeardOneWay: an edge that gossip holds for dead lives as long as its
+// packets come.
+func TestHeardOneWay(t *testing.T) {
+	for _, status := range []federation.EdgeStatus{federation.EdgeDead, federation.EdgeLeft} {
+		e := sightedEdge("e2", 35)
+		e.Status = status
+		for _, heard := range []bool{true, false} {
+			s := newSightings("e1", newDataProbes(time.Second, 3), func(string) bool { return heard })
+			s.update([]federation.Edge{e}, nil, time.Now())
+			want := failover.Dead
+			if heard && status == federation.EdgeDead {
+				want = failover.Alive
+			}
+			if got := s.list()[0].Gossip; got != want {
+				t.Errorf("%s, heard %t: %s", status, heard, got)
+			}
 		}
 	}
 }

@@ -83,7 +83,13 @@ type Sighting struct {
 	// Dead when it reports a critical one or no such entry; Unknown when no
 	// leader answered lately.
 	Consul Verdict
-	// Gossip is what the edges hold of each other. It is Dead also of an edge
+	// Wavers says that of late a Consul leader held the edge for dead and took
+	// it back, while this edge could reach it by neither means of its own: in
+	// Serf, a node that misses the other spreads its death, until that one has
+	// heard of it and said otherwise, again and again.
+	Wavers bool
+	// Gossip is what the edges hold of each other. It is Alive also of an edge
+	// whose packets still get here, while none gets there. It is Dead also of an edge
 	// that has not been heard since this one started, once gossip has run for
 	// longer than it takes to find one: else a standby that starts after the
 	// primaries died would wait for ever.

@@ -50,6 +50,10 @@ const overprovisioning = 1.4
 // the primaries are dead.
 const agreements = 2
 
+// wavering is how long they must agree instead while Consul's word on a primary
+// wavers: longer than what takes a false death back needs to go round.
+const wavering = 3 * time.Second
+
 // State is what an edge remembers of the observations before. The zero value
 // is that of an edge that just started.
 type State struct {
@@ -79,7 +83,8 @@ type State struct {
 // every edge of every zone in Primaries is dead, in two observations in a row.
 // The heartbeats that failed are not counted again here: a probe's verdict stands
 // for Misses of them. The second observation is for what one of the three says
-// for a moment and takes back. Whatever is unknown, a zone without any edge that
+// for a moment and takes back; where Consul did so of late, they must agree for
+// 3 s. Whatever is unknown, a zone without any edge that
 // is known included, keeps the standby out. It goes out when, by Consul and not
 // against both others, the primaries that are alive have the full weight of one
 // (its own Weight) for Misses observations in a row and Hold has passed since it
@@ -93,9 +98,9 @@ type State struct {
 // from the standby and from Consul's quorum at once, directly and through
 // others, the standby goes in beside it, after the same time as if it had died.
 // Nothing that a program on this side of the cut can know tells the one from the
-// other. A cut of one way is enough, as are lost packets for so long: all three
-// means ask and wait for an answer, so what the primary sends on its own could
-// tell and is not listened to. Who gets the standby's answer is served by it.
+// other. Lost packets for so long are enough, and so is a cut of the way from the
+// primary to the standby, where the quorum has no round trip to it. Who gets the
+// standby's answer is served by it.
 func Next(o *Options, s State, obs *Observation) (State, Decision) {
 	s = s.advance(o, obs.At)
 	if o.Role == Standby {
@@ -168,7 +173,7 @@ func (s State) standby(o *Options, obs *Observation) (State, Decision) {
 		}
 	default:
 		s.count(obs.Leader && o.areDead(obs.Others))
-		if s.row >= agreements && s.age >= o.Hold {
+		if s.row >= o.agreements(obs.Others) && s.age >= o.Hold {
 			s.in, s.row, s.age = true, 0, 0
 		}
 	}
@@ -243,6 +248,16 @@ func (o *Options) areDead(others []Sighting) bool {
 		}
 	}
 	return true
+}
+
+// agreements is how many observations in a row must find the primaries dead.
+func (o *Options) agreements(others []Sighting) int {
+	for i := range others {
+		if s := &others[i]; o.standsInFor(s.Zone) && s.Wavers {
+			return max(agreements, int((wavering+o.Heartbeat-1)/o.Heartbeat))
+		}
+	}
+	return agreements
 }
 
 // areBack reports whether what is in again of those zones can do without this

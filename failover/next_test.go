@@ -95,8 +95,10 @@ func (s *scene) change(t *testing.T, word string, gap *time.Duration) {
 			delete(s.others, key)
 			return
 		}
+		value, wavers := strings.CutSuffix(value, "~")
 		verdicts, weight, _ := strings.Cut(value, "*")
 		other := &failover.Sighting{Entry: failover.Entry{Edge: key, Zone: key[:3], Role: failover.Primary, Weight: 50}}
+		other.Wavers = wavers
 		other.Consul, other.Gossip, other.Probe = letter(verdicts[0]), letter(verdicts[1]), letter(verdicts[2])
 		if weight != "" {
 			other.Weight, _ = strconv.Atoi(weight)
@@ -153,6 +155,9 @@ func TestNext(t *testing.T) {
 		{"what consul says for a moment does not", "60 az1=ddd az2=add : out 50\n 1 az2=ddd : out 50\n 60 az2=add : out 50"},
 		{"nor what a leader that is gone again said", "1 az1=ddd az2=ddd : out 50\n 1 leader=0 : out 50\n 1 leader=1 : out 50\n 1 : in 50"},
 		{"consul's word is the last: nothing is counted anew", "60 az1=add az2=add : out 50\n 1 az1=ddd az2=ddd : out 50\n 1 : in 50"},
+		{"while consul wavers, all must agree for 3 s", "5 az1=ddd az2=ddd~ : out 50\n 1 : in 50"},
+		{"agreement of before counts when consul comes to waver", "1 az1=ddd az2=ddd : out 50\n 4 az2=ddd~ : out 50\n 1 : in 50"},
+		{"of a zone that it does not stand in for it may", "1 az1=ddd az2=ddd az4=ddd~ : out 50\n 1 : in 50"},
 		{"one primary alone does not", "60 az1=ddd az2=aaa : out 50"},
 		{"one of two edges of a zone is enough to keep it out", "60 az1=ddd az2=ddd az2b=daa : out 50\n 1 az2b=ddd : out 50\n 1 : in 50"},
 		{"a zone without any known edge keeps it out", "60 az1=ddd : out 50\n 1 az2=ddd : out 50\n 1 : in 50"},

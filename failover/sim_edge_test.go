@@ -9,6 +9,9 @@ import (
 // stale is how long a leader's answer is believed.
 const stale = int(3 * time.Second / tick)
 
+// wavers is how long a leader's word is doubted that it took back.
+const wavers = int(time.Minute / tick)
+
 // edge is one edge's process.
 type edge struct {
 	id       int
@@ -21,6 +24,9 @@ type edge struct {
 	decision failover.Decision
 
 	gossip    [edges]hearing
+	signs     [edges]int // when a packet of that edge came
+	revived   [edges]int // when a leader took back its death
+	was       set        // what a leader said before
 	misses    [edges]int // of its probes, in a row
 	probes    [edges]failover.Verdict
 	confirmed int // when a leader answered; 0: never
@@ -49,10 +55,20 @@ func (e *edge) hear(w *world) {
 	for other := range e.gossip {
 		if other != e.id {
 			e.gossip[other].listen(w.now, reached.has(other))
+			if (w.now+w.edges[other].phase)%rounds == 0 && w.signs(other).has(e.id) {
+				e.signs[other] = w.now
+			}
 		}
 	}
 	if w.consul.answers(e.id, &w.network) {
 		e.confirmed, e.in, e.weights = w.now, w.consul.in(), w.consul.weights
+		for other := range edges {
+			unseen := !e.gossip[other].alive && !e.hears(other, w.now) && e.probes[other] == failover.Dead
+			if e.in.has(other) && !e.was.has(other) && unseen {
+				e.revived[other] = w.now
+			}
+		}
+		e.was = e.in
 	}
 }
 
@@ -83,8 +99,9 @@ func (e *edge) beat(w *world) {
 		*s = failover.Sighting{Entry: w.entries[other], Probe: e.probes[other]}
 		s.Weight = e.weights[other]
 		if h := &e.gossip[other]; h.known {
-			s.Gossip = verdict(h.alive)
+			s.Gossip = verdict(h.alive || e.hears(other, w.now))
 		}
+		s.Wavers = e.revived[other] > 0 && w.now-e.revived[other] < wavers
 		if leader {
 			s.Consul = verdict(e.in.has(other))
 		}
@@ -100,6 +117,11 @@ func (e *edge) beat(w *world) {
 		own.Gossip = failover.Alive
 	}
 	e.answer = w.answer(e.sightings[:])
+}
+
+// hears reports whether packets of the other edge come, whatever comes back.
+func (e *edge) hears(other, now int) bool {
+	return e.signs[other] > 0 && now-e.signs[other] <= 3*rounds
 }
 
 func verdict(alive bool) failover.Verdict {

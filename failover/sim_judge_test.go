@@ -59,8 +59,8 @@ func (p *path) follow(there bool) {
 type judge struct {
 	wrong map[string]string // the first of each
 
-	paths    [2][3]path // of each primary: gossip and probe to the standby, Serf to Consul's leader
-	oneWay   [2]path    // packets of the primary get to the standby or the leader
+	paths    [2][4]path // of each primary: gossip, probe and signs to the standby, Serf to Consul's leader
+	oneWay   [2]path    // packets of the primary get to the leader
 	lastBeat [edges]int
 	in       set
 	inSince  [edges]int // or out since
@@ -81,7 +81,7 @@ func newJudge(w *world) *judge {
 	j := &judge{wrong: make(map[string]string), entered: never, lastIn: never}
 	for p := range j.paths {
 		// Gossip takes up to 5 s to join again, a probe its interval.
-		j.paths[p] = [3]path{{need: 24, open: true}, {need: 4, open: true}, {need: 24, open: true}}
+		j.paths[p] = [4]path{{need: 24, open: true}, {need: 4, open: true}, {need: 2 * rounds, open: true}, {need: 24, open: true}}
 		j.oneWay[p] = path{need: 1, open: true}
 	}
 	for id := range w.edges {
@@ -110,8 +110,9 @@ func (j *judge) follow(w *world) {
 		alive := w.responding.has(p)
 		j.paths[p][0].follow(heard.has(p))
 		j.paths[p][1].follow(w.responding.has(az3) && w.edges[az3].misses[p] == 0)
-		j.paths[p][2].follow(alive && members.has(p))
-		j.oneWay[p].follow(alive && (w.out[p].has(az3) || leader && w.out[p].has(w.consul.leader)))
+		j.paths[p][2].follow(w.signs(p).has(az3))
+		j.paths[p][3].follow(alive && members.has(p))
+		j.oneWay[p].follow(alive && leader && w.out[p].has(w.consul.leader))
 	}
 }
 

@@ -45,6 +45,15 @@ type world struct {
 	responding set // edges that answer
 }
 
+// signs is who gets what an edge sends of itself to those it holds for dead.
+func (w *world) signs(a int) set {
+	among := w.responding &^ w.noGossip
+	if !among.has(a) {
+		return 0
+	}
+	return w.out[a] & among
+}
+
 // gossips is whom an edge hears by gossip.
 func (w *world) gossips(a int) set { return w.around(a, w.responding&^w.noGossip) }
 

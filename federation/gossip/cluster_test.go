@@ -22,10 +22,20 @@ var testKey = []byte("0123456789abcdef0123456789abcdef")
 // transport, does not arrive.
 type network struct {
 	mu    sync.Mutex
-	sides map[string]int // mu; by address; edges talk within one side
+	sides map[string]int     // mu; by address; edges talk within one side
+	ways  map[[2]string]bool // mu; cut one way, from and to
 }
 
-func newNetwork() *network { return &network{sides: make(map[string]int)} }
+func newNetwork() *network {
+	return &network{sides: make(map[string]int), ways: make(map[[2]string]bool)}
+}
+
+// cutOneWay drops what goes from one address to another.
+func (n *network) cutOneWay(from, to string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.ways[[2]string{from, to}] = true
+}
 
 func (n *network) cut(side int, nodes ...*node) {
 	n.mu.Lock()
@@ -39,12 +49,13 @@ func (n *network) heal() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	clear(n.sides)
+	clear(n.ways)
 }
 
 func (n *network) cuts(a, b string) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.sides[a] != n.sides[b]
+	return n.sides[a] != n.sides[b] || n.ways[[2]string{a, b}]
 }
 
 type cutTransport struct {
@@ -63,7 +74,8 @@ func (c *cutTransport) WriteToAddress(b []byte, a memberlist.Address) (time.Time
 }
 
 func (c *cutTransport) DialAddressTimeout(a memberlist.Address, timeout time.Duration) (net.Conn, error) {
-	if c.network.cuts(c.self(), a.Addr) {
+	// A connection needs both ways.
+	if c.network.cuts(c.self(), a.Addr) || c.network.cuts(a.Addr, c.self()) {
 		return nil, errCut
 	}
 	return c.NodeAwareTransport.DialAddressTimeout(a, timeout)

@@ -76,6 +76,7 @@ type Gossip struct {
 	beatSeq uint64                  // mu
 	dirty   bool                    // mu; a beat is due
 	beatAt  time.Time               // mu; last beat
+	signsAt time.Time               // mu; last signs of life
 	peers   map[string]*peer        // mu; by edge id
 	known   []string                // mu; addresses from the registry
 	started bool                    // mu
@@ -350,6 +351,18 @@ func (g *Gossip) Alive(id string) bool {
 	}
 	p := g.peers[id]
 	return p != nil && p.alive()
+}
+
+// Heard is when the edge was heard last, also while membership holds it for
+// dead: then it says so itself every [SignInterval], as long as its packets get
+// here. Zero: never.
+func (g *Gossip) Heard(id string) time.Time {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if p := g.peers[id]; p != nil {
+		return p.heard.at
+	}
+	return time.Time{}
 }
 
 // members counts the edges alive, this one included. The queue asks it with its

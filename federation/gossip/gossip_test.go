@@ -370,3 +370,22 @@ func TestKnownAddressesInAnotherOrderAreNoNews(t *testing.T) {
 		t.Error("a new address is not tried")
 	}
 }
+
+// An edge whose packets come, while none gets to it, is dead by membership and
+// heard all the same; one that is silent is not.
+func TestOneWayEdgesAreHeard(t *testing.T) {
+	net := newNetwork()
+	nodes := startCluster(t, 2, net, nil)
+	net.cutOneWay(nodes[1].gossip.Address(), nodes[0].gossip.Address())
+	eventually(t, "both hold each other for dead", func() bool {
+		return nodes[0].edge("e1").Status == federation.EdgeDead && nodes[1].edge("e0").Status == federation.EdgeDead
+	})
+	cut := time.Now()
+	eventually(t, "e0 is heard", func() bool { return nodes[1].gossip.Heard("e0").Sub(cut) > 2*SignInterval })
+	if heard := nodes[0].gossip.Heard("e1"); heard.After(cut) {
+		t.Errorf("e1 was heard %s after it was cut off", heard.Sub(cut))
+	}
+	if nodes[0].gossip.Heard("e0") != (time.Time{}) || nodes[0].gossip.Heard("nobody") != (time.Time{}) {
+		t.Error("heard of who cannot be")
+	}
+}

@@ -26,6 +26,23 @@ type peer struct {
 	told       time.Time // when all its deviations were last passed on to OnHealth
 	loads      map[federation.Key]heldLoad
 	trip       roundTrip
+	// heard is the newest beat that came at all, also while it is dead by
+	// membership.
+	heard struct {
+		origin
+		seq uint64
+		at  time.Time
+	}
+}
+
+// hear notes a sign of life. Beats are numbered, so that one which was passed on
+// late is none.
+func (p *peer) hear(b *beat, now time.Time) {
+	h := &p.heard
+	if b.leaving || b.incarnation < h.incarnation || b.incarnation == h.incarnation && b.seq <= h.seq {
+		return
+	}
+	h.origin, h.seq, h.at = b.origin, b.seq, now
 }
 
 type heldLoad struct {
@@ -63,6 +80,8 @@ type effects struct {
 	loads      []loadChange
 	syncs      []string // edges to be asked for all they have
 	sets       []string // edges that asked
+	// signs are dead edges that are to hear that this one is alive.
+	signs []*memberlist.Node
 }
 
 type loadChange struct {
@@ -93,6 +112,16 @@ func (g *Gossip) callOut() {
 	}
 	for _, key := range e.relays {
 		g.opts.OnRelay(key)
+	}
+	if list := g.list.Load(); list != nil && len(e.signs) > 0 {
+		g.mu.Lock()
+		sign := g.beat(false).append(newMessage(kindBeat, g.name))
+		g.mu.Unlock()
+		for _, node := range e.signs {
+			if err := list.SendBestEffort(node, sign); err != nil {
+				g.log.Debug("sign of life not sent", "edge", node.Name, "error", err)
+			}
+		}
 	}
 	for _, id := range e.syncs {
 		g.counters.syncs.Add(1)

@@ -131,6 +131,9 @@ func (g *Gossip) speaker(o origin) *peer {
 
 // takeBeat merges a beat and reports whether it is news. Held under mu.
 func (g *Gossip) takeBeat(b *beat, raw []byte, now time.Time) bool {
+	if p := g.peers[b.edge]; p != nil {
+		p.hear(b, now)
+	}
 	if p := g.peers[b.edge]; b.leaving && p != nil && p.edge.Incarnation == b.incarnation && b.seq > p.beats.seq {
 		p.beats.seq = b.seq
 		g.bury(p, federation.EdgeLeft, now)

@@ -157,10 +157,22 @@ func (g *Gossip) keepUp(now time.Time) {
 		}
 	}
 	g.announceLoads()
+	signs := now.Sub(g.signsAt) >= SignInterval
+	if signs {
+		g.signsAt = now
+	}
 	for _, p := range g.peers {
 		g.watchPeer(p, now)
+		if signs && p.edge.Status == federation.EdgeDead {
+			g.effects.signs = append(g.effects.signs, p.node())
+		}
 	}
 }
+
+// SignInterval is how often an edge tells each one that it holds for dead that
+// it is alive itself, without an answer: where packets pass one way only,
+// memberlist, which waits for answers, has both dead.
+const SignInterval = 500 * time.Millisecond
 
 // spacing is the least time between two beats. Each beat is passed on by every
 // edge, so it grows with their number.
