@@ -284,9 +284,14 @@ func (f *dnsFailover) decide() {
 func (f *dnsFailover) answer(p picture) {
 	p.entries = append(f.sightings.list(), f.reported(p.decision))
 	slices.SortFunc(p.entries, func(a, b failover.Sighting) int { return cmp.Compare(a.Edge, b.Edge) })
-	p.shares = failover.Answer(append(f.sightings.forAnswer(), f.own(p.decision)))
+	seen := append(f.sightings.forAnswer(), f.own(p.decision))
+	p.shares = failover.Answer(seen)
 	f.shown.Store(&p)
-	if f.server != nil {
+	switch {
+	case f.server == nil:
+	case failover.Doubtful(seen):
+		f.server.SetDoubtful(p.shares)
+	default:
 		f.server.Set(p.shares)
 	}
 }

@@ -14,19 +14,7 @@ type Share struct {
 // tiers are what is answered, best first; the first that anything fits is the
 // answer.
 var tiers = [...]func(*Sighting) bool{
-	// What is in. Without a Consul leader that is every primary that gossip or
-	// a probe reaches, and of the standbys this edge's own alone: another
-	// might be out, and a primary be well.
-	func(s *Sighting) bool {
-		switch s.Consul {
-		case Alive:
-			return !s.unreachable()
-		case VerdictUnknown:
-			return s.Role == Primary && (s.Gossip == Alive || s.Probe == Alive)
-		default:
-			return false
-		}
-	},
+	(*Sighting).isIn,
 	// Every primary that shows a sign of life, whatever speaks against it: it
 	// may be held out, or be beyond a partition that clients do not see.
 	func(s *Sighting) bool {
@@ -35,6 +23,13 @@ var tiers = [...]func(*Sighting) bool{
 	// Every primary: this edge may be the one that is cut off.
 	func(s *Sighting) bool { return s.Role == Primary },
 	func(*Sighting) bool { return true },
+}
+
+// Doubtful reports whether nothing that is in was found to answer with: what
+// [Answer] says then is a last resort, which clients should ask for again
+// rather than keep, as the standby may be about to go in.
+func Doubtful(sightings []Sighting) bool {
+	return !slices.ContainsFunc(sightings, func(s Sighting) bool { return s.isIn() })
 }
 
 // Answer folds what is known into what DNS answers, by edge id. It is never
@@ -53,4 +48,18 @@ func Answer(sightings []Sighting) []Share {
 		}
 	}
 	return nil
+}
+
+// isIn: without a Consul leader that is every primary that gossip or a probe
+// reaches, and of the standbys this edge's own alone: another might be out, and
+// a primary be well.
+func (s *Sighting) isIn() bool {
+	switch s.Consul {
+	case Alive:
+		return !s.unreachable()
+	case VerdictUnknown:
+		return s.Role == Primary && (s.Gossip == Alive || s.Probe == Alive)
+	default:
+		return false
+	}
 }

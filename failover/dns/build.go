@@ -37,6 +37,7 @@ var families = [2]kind{kindA, kindAAAA}
 // builder packs a zone.
 type builder struct {
 	opts    *Options
+	kept    time.Duration // the answers' time to live
 	zone    *zone
 	entries []entry
 	// soas are those of the domain and of the gateway.
@@ -47,8 +48,8 @@ type builder struct {
 
 // newZone packs the answers for shares, so that answering only picks and
 // copies. What no client could use of a share is left out.
-func newZone(opts *Options, shares []failover.Share) *zone {
-	b := &builder{opts: opts, zone: &zone{names: make(map[string]*node)}, buffer: make([]byte, maxTCP)}
+func newZone(opts *Options, shares []failover.Share, ttl time.Duration) *zone {
+	b := &builder{opts: opts, kept: ttl, zone: &zone{names: make(map[string]*node)}, buffer: make([]byte, maxTCP)}
 	b.entries = b.usable(shares)
 	b.zone.entries = len(b.entries)
 	for i, name := range []string{opts.Domain, opts.gateway()} {
@@ -115,7 +116,7 @@ func label(edge string) string {
 	return "edge-" + hex.EncodeToString(sum[:8])
 }
 
-func (b *builder) ttl() uint32 { return uint32(b.opts.TTL / time.Second) }
+func (b *builder) ttl() uint32 { return uint32(b.kept / time.Second) }
 
 func header(name string, kind uint16, ttl uint32) wire.RR_Header {
 	return wire.RR_Header{Name: name, Rrtype: kind, Class: wire.ClassINET, Ttl: ttl}

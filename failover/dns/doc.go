@@ -47,7 +47,8 @@
 // # Resolvers
 //
 // A change reaches clients after the TTL at most, for resolvers that keep to
-// it. Not all do: many raise a TTL of 0 or 1 s to a floor of their own, the JVM
+// it. While nothing that is in is known, answers are a last resort with a TTL of
+// 0, so that a standby which goes in is seen at once. Not all do: many raise a TTL of 0 or 1 s to a floor of their own, the JVM
 // keeps addresses for 30 s (networkaddress.cache.ttl), and browsers for about a
 // minute. Absences are kept for the same TTL (RFC 2308). When one server is
 // silent or says SERVFAIL or REFUSED, resolvers ask the next. Clients with many

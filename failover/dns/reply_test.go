@@ -111,19 +111,29 @@ func TestTTL(t *testing.T) {
 		o.TTL = ttl
 		s := quiet(t, o, three()...)
 		seconds := uint32(ttl / time.Second)
-		for _, q := range []*wire.Msg{question(gateway, wire.TypeA), question(srv, wire.TypeSRV), question("nobody."+gateway, wire.TypeA), question("ns.example.test.", wire.TypeA)} {
-			r := ask(t, s, q)
-			records := append(append(r.Answer, r.Ns...), r.Extra...)
-			if len(records) == 0 {
-				t.Fatalf("no records to %v", q.Question)
+		expectTTL(t, s, seconds)
+		s.SetDoubtful(three())
+		expectTTL(t, s, 0)
+		s.Set(three())
+		expectTTL(t, s, seconds)
+	}
+}
+
+// expectTTL asks for all kinds of records.
+func expectTTL(t *testing.T, s *Server, seconds uint32) {
+	t.Helper()
+	for _, q := range []*wire.Msg{question(gateway, wire.TypeA), question(srv, wire.TypeSRV), question("nobody."+gateway, wire.TypeA), question("ns.example.test.", wire.TypeA)} {
+		r := ask(t, s, q)
+		records := append(append(r.Answer, r.Ns...), r.Extra...)
+		if len(records) == 0 {
+			t.Fatalf("no records to %v", q.Question)
+		}
+		for _, rr := range records {
+			if rr.Header().Ttl != seconds {
+				t.Errorf("ttl %d: %v", seconds, rr)
 			}
-			for _, rr := range records {
-				if rr.Header().Ttl != seconds {
-					t.Errorf("ttl %s: %v", ttl, rr)
-				}
-				if soa, ok := rr.(*wire.SOA); ok && soa.Minttl != seconds {
-					t.Errorf("ttl %s: absences are kept for %d s", ttl, soa.Minttl)
-				}
+			if soa, ok := rr.(*wire.SOA); ok && soa.Minttl != seconds {
+				t.Errorf("ttl %d: absences are kept for %d s", seconds, soa.Minttl)
 			}
 		}
 	}

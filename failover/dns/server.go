@@ -56,7 +56,7 @@ func newServer(opts Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{opts: opts, metrics: &metrics{}, clients: newClients()}
-	s.zone.Store(newZone(&s.opts, nil))
+	s.zone.Store(newZone(&s.opts, nil, opts.TTL))
 	return s, nil
 }
 
@@ -90,8 +90,14 @@ func (s *Server) Address() net.Addr { return s.udp.LocalAddr() }
 // a share that no client could use, or an edge's second one, nothing is
 // answered; weights are taken within 1 to [failover.MaxWeight]. No shares:
 // SERVFAIL. It may be called before and while Run runs.
-func (s *Server) Set(shares []failover.Share) {
-	next := newZone(&s.opts, shares)
+func (s *Server) Set(shares []failover.Share) { s.set(shares, s.opts.TTL) }
+
+// SetDoubtful is [Server.Set] of shares that may not be good for the next
+// second: their time to live is 0, so that what follows is seen at once.
+func (s *Server) SetDoubtful(shares []failover.Share) { s.set(shares, 0) }
+
+func (s *Server) set(shares []failover.Share, ttl time.Duration) {
+	next := newZone(&s.opts, shares, ttl)
 	before := s.zone.Swap(next)
 	s.metrics.entries.Store(int64(next.entries))
 	switch {
