@@ -87,7 +87,8 @@ func TestSpillThroughAnotherEdge(t *testing.T) {
 	ask := func(r *running) (got received, response answered) {
 		t.Helper()
 		response, text := do(t, client, http.MethodGet, r.url("/users/a%20b?q=1&q=2"), http.NoBody,
-			"X-Release-Tag", "v2-beta", "Traceparent", trace, "X-Forwarded-For", "10.0.0.1", "X-Gray-Hop", "from=x", "X-Mine", "kept")
+			"X-Release-Tag", "v2-beta", "Traceparent", trace, "X-Forwarded-For", "10.0.0.1", "X-Gray-Hop", "from=x", "Connection", "X-Gray-Hop",
+			"X-Mine", "kept")
 		if response.status != http.StatusOK {
 			t.Fatalf("%d %s", response.status, text)
 		}

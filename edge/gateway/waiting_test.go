@@ -116,23 +116,32 @@ func TestMovingRacesWithAnswers(t *testing.T) {
 	}
 }
 
-// The same race held still: whoever moves a request has claimed it, the answer
-// comes, and only then comes the cancellation.
-func TestAnswerWaitsForAClaim(t *testing.T) {
-	upstream := &claimUpstream{answers: make(chan struct{})}
+// claimed is a request that somebody has claimed while it waits, and where it
+// waits.
+func claimed(t *testing.T, upstream *claimUpstream) (c *call, at *endpoint, served chan struct{}) {
+	t.Helper()
 	g, prepare, x := pipeline(t, func(_ *Config, o *Options) {
 		patient(t)(o)
 		o.NewTransport = func(*federation.Instance) (Upstream, error) { return upstream, nil }
 	})
 	prepare(x)
-	served := make(chan struct{})
-	c := g.newCall(x)
+	served = make(chan struct{})
+	c = g.newCall(x)
 	go func() { g.Serve(x); close(served) }()
 	eventually(t, "the request waits", func() bool { return c.awaits.Load() != nil })
-	first := c.awaits.Load()
-	if !c.awaits.CompareAndSwap(first, &g.waiting.claimed) {
+	at = c.awaits.Load()
+	if !c.awaits.CompareAndSwap(at, &g.waiting.claimed) {
 		t.Fatal("not claimed")
 	}
+	return c, at, served
+}
+
+// The same race held still: whoever moves a request has claimed it, the answer
+// comes, and only then comes the cancellation.
+func TestAnswerWaitsForAClaim(t *testing.T) {
+	upstream := &claimUpstream{answers: make(chan struct{})}
+	c, first, served := claimed(t, upstream)
+	g, x := c.g, c.x
 	upstream.answers <- struct{}{}
 	for range 1000 {
 		runtime.Gosched()
@@ -153,19 +162,8 @@ func TestAnswerWaitsForAClaim(t *testing.T) {
 // Whoever has claimed a request may give it back: its answer is good.
 func TestAnswerOutlivesAClaim(t *testing.T) {
 	upstream := &claimUpstream{answers: make(chan struct{})}
-	g, prepare, x := pipeline(t, func(_ *Config, o *Options) {
-		patient(t)(o)
-		o.NewTransport = func(*federation.Instance) (Upstream, error) { return upstream, nil }
-	})
-	prepare(x)
-	served := make(chan struct{})
-	c := g.newCall(x)
-	go func() { g.Serve(x); close(served) }()
-	eventually(t, "the request waits", func() bool { return c.awaits.Load() != nil })
-	first := c.awaits.Load()
-	if !c.awaits.CompareAndSwap(first, &g.waiting.claimed) {
-		t.Fatal("not claimed")
-	}
+	c, first, served := claimed(t, upstream)
+	g, x := c.g, c.x
 	upstream.answers <- struct{}{}
 	for range 1000 {
 		runtime.Gosched()
@@ -185,18 +183,8 @@ func TestAnswerOutlivesAClaim(t *testing.T) {
 // A client that went before its request was moved stays gone.
 func TestMovedTooLate(t *testing.T) {
 	upstream := &claimUpstream{answers: make(chan struct{}, 1)}
-	g, prepare, x := pipeline(t, func(_ *Config, o *Options) {
-		patient(t)(o)
-		o.NewTransport = func(*federation.Instance) (Upstream, error) { return upstream, nil }
-	})
-	prepare(x)
-	served := make(chan struct{})
-	c := g.newCall(x)
-	go func() { g.Serve(x); close(served) }()
-	eventually(t, "the request waits", func() bool { return c.awaits.Load() != nil })
-	if !c.awaits.CompareAndSwap(c.awaits.Load(), &g.waiting.claimed) {
-		t.Fatal("not claimed")
-	}
+	c, _, served := claimed(t, upstream)
+	g, x := c.g, c.x
 	x.Cancel(exchange.ErrClientGone)
 	x.Cancel(exchange.ErrZoneLost)
 	upstream.answers <- struct{}{} // for an attempt that must not be made
