@@ -70,6 +70,14 @@ bench: ## Run the micro benchmarks (BENCH=name narrows)
 soak: ## Run the long forms: 100 rounds of gRPC, 1,000 changes under load, 4 GiB each way (3 minutes)
 	go test -v -timeout 30m -run '^(TestGRPCInterop|TestConfigurationsChangeUnderLoad|TestLargeBodiesPass)$$' ./edge/ -soak
 
+.PHONY: drills
+drills: build consul nets ## Take the figures of the drills in the lab, as root (70 minutes, alone on the machine)
+	@missed=; \
+	run() { $(BIN) drill run "$$@" --target lab --out reports || missed="$$missed $$1"; }; \
+	for name in $$($(BIN) drill list | awk 'NR > 1 {print $$1}'); do run $$name; done; \
+	run az-loss --runs 50; run az-loss-both-primaries --runs 20; run asymmetric-partition --runs 20; \
+	if [ -n "$$missed" ]; then echo "missed:$$missed"; exit 1; fi
+
 .PHONY: peerbench
 peerbench: build ## Measure beside nginx, haproxy, caddy and net/http (PEERBENCH_FLAGS='-rounds 3')
 	cmd/peerbench/install.sh
@@ -83,4 +91,4 @@ fedbench: build ## Measure the federation: registration, a zone's death, 100,000
 
 .PHONY: clean
 clean: ## Remove what the targets made
-	rm -rf bin
+	rm -rf bin reports
