@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// newCertificateExpired gives edges a certificate that has expired. Mended,
-// they get a new one: the old one's key is not kept, as at a renewal.
+// newCertificateExpired gives edges a certificate that has expired, which they
+// are not to put in place of a valid one. Mended, they get a new one: the old
+// one's key is not kept, as at a renewal.
 func newCertificateExpired(spec Spec, target any) (Fault, error) {
 	certificates, err := need[Certificates](target, "certificates that it can issue")
 	if err != nil {

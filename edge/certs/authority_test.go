@@ -77,9 +77,15 @@ type issued struct {
 // issue signs a certificate for DNS names; serial tells it from others.
 func (a *authority) issue(serial int64, key crypto.Signer, dnsNames ...string) issued {
 	a.t.Helper()
+	return a.issueFor(serial, time.Now().Add(-time.Hour), time.Now().Add(time.Hour+time.Duration(serial)*time.Minute), key, dnsNames...)
+}
+
+// issueFor signs one that is valid between two moments.
+func (a *authority) issueFor(serial int64, from, until time.Time, key crypto.Signer, dnsNames ...string) issued {
+	a.t.Helper()
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(serial), DNSNames: dnsNames,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour + time.Duration(serial)*time.Minute),
+		NotBefore: from, NotAfter: until,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, key.Public(), a.key)

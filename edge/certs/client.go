@@ -61,8 +61,9 @@ type trusted struct {
 	sessions tls.ClientSessionCache
 }
 
-// NewClient reads the files. An error is about one that cannot be used. Run
-// must be called for changes to be seen.
+// NewClient reads the files. An error is about one that cannot be used; a
+// certificate that is not valid now can, with a warning. Run must be called for
+// changes to be seen.
 func NewClient(opts ClientOptions) (*Client, error) {
 	if opts.Interval <= 0 {
 		opts.Interval = DefaultInterval
@@ -80,10 +81,11 @@ func NewClient(opts ClientOptions) (*Client, error) {
 		}
 	}
 	if opts.Pair != (Pair{}) {
-		c.pair = newPair(opts.Pair)
+		c.pair = newPair(opts.Pair, opts.Now)
 		if err := c.pair.first(now); err != nil {
 			return nil, fmt.Errorf("read certificates of %s: %w", opts.Name, err)
 		}
+		c.pair.warn(opts.Log, opts.Name)
 		pairs = append(pairs, c.pair)
 	}
 	c.swap()
@@ -159,7 +161,7 @@ func (c *Client) swap() {
 }
 
 // Run looks at the files until ctx ends, and returns nil. A change that cannot
-// be used is logged once and leaves what is in force.
+// be used is logged once and leaves what is in force, as at [Store.Run].
 func (c *Client) Run(ctx context.Context) error {
 	every(ctx, c.opts.Interval, c.poll)
 	return nil
@@ -172,8 +174,7 @@ func (c *Client) poll(now time.Time) {
 		tally.stale(c.authorities.failure)
 	}
 	if c.pair != nil {
-		tally.add(c.pair.poll(now))
-		tally.stale(c.pair.failure)
+		tally.pair(c.pair, now)
 	}
 	if tally.end() {
 		c.swap()

@@ -31,7 +31,7 @@ func newMetrics(reg prometheus.Registerer, name string, pairs []*pair) (*metrics
 		}, func() float64 { return float64(v.Load()) }))
 	}
 	collectors = append(collectors, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "grayfed_certificates_stale", Help: "Certificates and authorities whose files cannot be used, so that earlier content is in force.",
+		Name: "grayfed_certificates_stale", Help: "Certificates and authorities whose files cannot be used, or are not valid now, so that earlier content is in force.",
 		ConstLabels: prometheus.Labels{"name": name},
 	}, func() float64 { return float64(m.stale.Load()) }))
 	for _, c := range collectors {

@@ -29,7 +29,11 @@ const (
 type source[T any] struct {
 	files []string
 	parse func(contents [][]byte) (T, error)
-	value T
+	// refuse says why next is not to take the place of value now; nil: it
+	// always may.
+	refuse func(next, value T) error
+	value  T  // in force
+	held   *T // read since then and refused so far; nil: none
 
 	seen    []fileState // at the last reading
 	readAt  time.Time
@@ -73,7 +77,10 @@ func (s *source[T]) settled(found []fileState) bool {
 
 // first reads the files for the first time.
 func (s *source[T]) first(now time.Time) error {
+	refuse := s.refuse
+	s.refuse = nil // it is this or nothing
 	_, err := s.read(s.look(), now)
+	s.refuse = refuse
 	return err
 }
 
@@ -85,7 +92,7 @@ func (s *source[T]) poll(now time.Time) (changed bool, err error) {
 	found := s.look()
 	if s.settled(found) {
 		s.pending = nil
-		return false, nil
+		return s.consider()
 	}
 	if !slices.Equal(found, s.seen) && !slices.Equal(found, s.pending) {
 		s.pending = found
@@ -99,22 +106,43 @@ func (s *source[T]) read(found []fileState, now time.Time) (changed bool, err er
 	s.seen, s.readAt = found, now
 	contents, sum, err := readFiles(s.files)
 	if err == nil && sum == s.sum {
-		return false, nil
+		return s.consider()
 	}
-	s.sum = sum
+	s.sum, s.held = sum, nil
 	var value T
 	if err == nil {
 		value, err = s.parse(contents)
 	}
 	if err != nil {
-		if text := err.Error(); text != s.failure {
-			s.failure = text
-			return false, err
-		}
+		return false, s.fail(err)
+	}
+	s.held = &value
+	return s.consider()
+}
+
+// consider puts in force what was read last, unless that is refused: what is
+// refused now may be taken later, as time goes by.
+func (s *source[T]) consider() (changed bool, err error) {
+	if s.held == nil {
 		return false, nil
 	}
-	s.value, s.failure = value, ""
+	if s.refuse != nil {
+		if err := s.refuse(*s.held, s.value); err != nil {
+			return false, s.fail(err)
+		}
+	}
+	s.value, s.held, s.failure = *s.held, nil, ""
 	return true, nil
+}
+
+// fail returns err unless it has been told.
+func (s *source[T]) fail(err error) error {
+	text := err.Error()
+	if text == s.failure {
+		return nil
+	}
+	s.failure = text
+	return err
 }
 
 // readFiles reads the files; the sum of none is that of a failure.

@@ -48,8 +48,8 @@ type Options struct {
 	Protocols []string
 	// Interval is between two looks at the files; 0 is DefaultInterval.
 	Interval time.Duration
-	// Now is the wall clock that clients' certificates are judged by; nil:
-	// time.Now.
+	// Now is the wall clock that certificates are judged by, clients' and the
+	// store's own; nil: time.Now.
 	Now func() time.Time
 	// Registerer takes the metrics; nil: none.
 	Registerer prometheus.Registerer
@@ -103,8 +103,9 @@ type served struct {
 	config *tls.Config
 }
 
-// New reads the files. An error is about one that cannot be used. Run must be
-// called for changes to be seen.
+// New reads the files. An error is about one that cannot be used; a certificate
+// that is not valid now can, with a warning: the other names, and cleartext,
+// are to be served. Run must be called for changes to be seen.
 func New(opts Options) (*Store, error) {
 	if opts.ClientAuth == "" {
 		opts.ClientAuth = ClientAuthNone
@@ -118,10 +119,11 @@ func New(opts Options) (*Store, error) {
 	s := &Store{opts: opts}
 	now := time.Now()
 	for _, files := range opts.Pairs {
-		p := newPair(files)
+		p := newPair(files, opts.Now)
 		if err := p.first(now); err != nil {
 			return nil, fmt.Errorf("read certificates of %s: %w", opts.Name, err)
 		}
+		p.warn(opts.Log, opts.Name)
 		s.pairs = append(s.pairs, p)
 	}
 	s.config = s.newConfig()
@@ -197,7 +199,9 @@ func (s *Store) swap() {
 }
 
 // Run looks at the files until ctx ends, and returns nil. A change that cannot
-// be used is logged once and leaves what is in force.
+// be used is logged once and leaves what is in force; so is a certificate that
+// is not valid, while the one in force is. It is taken once it is valid, or the
+// other is not and does not last longer.
 func (s *Store) Run(ctx context.Context) error {
 	every(ctx, s.opts.Interval, s.poll)
 	return nil
@@ -206,8 +210,7 @@ func (s *Store) Run(ctx context.Context) error {
 func (s *Store) poll(now time.Time) {
 	tally := tally{log: s.opts.Log, metrics: s.metrics, name: s.opts.Name}
 	for _, p := range s.pairs {
-		tally.add(p.poll(now))
-		tally.stale(p.failure)
+		tally.pair(p, now)
 	}
 	if s.authorities != nil {
 		tally.add(s.authorities.poll(now))
@@ -234,6 +237,15 @@ func (t *tally) add(changed bool, err error) {
 	if err != nil {
 		t.metrics.refused.Add(1)
 		t.log.Error("new certificate files cannot be used, the earlier ones stay in force", "name", t.name, "error", err)
+	}
+}
+
+func (t *tally) pair(p *pair, now time.Time) {
+	changed, err := p.poll(now)
+	t.add(changed, err)
+	t.stale(p.failure)
+	if changed {
+		p.warn(t.log, t.name)
 	}
 }
 
