@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -139,6 +140,9 @@ func FuzzCookie(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
+		if strings.ContainsAny(text, "\x00\r\n") {
+			return // no codec lets it come here (RFC 9110, section 5.5)
+		}
 		var header exchange.Fields
 		header.Append(exchange.Field{Name: "cookie", Value: text, ID: exchange.FieldCookie})
 		got := cookie(&header, "session")
