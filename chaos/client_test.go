@@ -178,6 +178,41 @@ func TestIdleConnectionsBreak(t *testing.T) {
 	}
 }
 
+// TestSentTwiceAtMost: with several idle connections that all break, a request
+// is sent once more on a new one and then lost: what breaks again and again is
+// not to pass for an answer.
+func TestSentTwiceAtMost(t *testing.T) {
+	var requests, connections atomic.Int64
+	breaking := atomic.Bool{}
+	both := make(chan struct{})
+	listener := listen(t, func(conn net.Conn, n int) {
+		connections.Add(1)
+		for in := bufio.NewReader(conn); ; {
+			if _, err := http.ReadRequest(in); err != nil {
+				return
+			}
+			if requests.Add(1); breaking.Load() {
+				return
+			}
+			if requests.Load() == 2 {
+				close(both)
+			}
+			<-both // so that two connections are idle
+			_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 16\r\n\r\n{\"version\":\"v1\"}")
+		}
+	})
+	c := testClient(t, "http://"+listener, deadlineOfTests)
+	first := make(chan outcome, 1)
+	go func() { first <- askOnce(t, c, job{}) }()
+	if o, other := askOnce(t, c, job{}), <-first; o.failure != "" || other.failure != "" {
+		t.Fatal(o.failure, other.failure)
+	}
+	breaking.Store(true)
+	if o := askOnce(t, c, job{}); o.failure != "connection closed before the answer" || requests.Load() != 4 || connections.Load() != 3 {
+		t.Errorf("%q after %d requests on %d connections, want two more, the last on a new one", o.failure, requests.Load(), connections.Load())
+	}
+}
+
 // awaitClosed waits until the end of the idle connection has arrived.
 func awaitClosed(t *testing.T, d *door) {
 	t.Helper()

@@ -55,12 +55,13 @@ func (f *commandFault) Break(ctx context.Context) error {
 	return f.run(ctx, f.command.Break)
 }
 
-// Mend implements fault.Fault.
+// Mend implements fault.Fault. Its program has its own time and no other: one
+// that is cut short may leave a deployment broken.
 func (f *commandFault) Mend(ctx context.Context) error {
 	if !f.begun {
 		return nil
 	}
-	if err := f.run(ctx, f.command.Mend); err != nil {
+	if err := f.run(context.WithoutCancel(ctx), f.command.Mend); err != nil {
 		return err
 	}
 	f.begun = false

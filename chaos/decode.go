@@ -241,7 +241,9 @@ func (l *Load) check(p *problems) {
 func (d *Drill) checkStep(p *problems, i int) {
 	path := fmt.Sprintf("faults[%d]", i)
 	s := &d.Faults[i]
-	within(p, path+".at", s.At, 0, d.Load.Duration)
+	if s.At < 0 || s.At >= d.Load.Duration {
+		p.add(path+".at", "found %s, allowed from 0 and before the load's end at %s", s.At, d.Load.Duration)
+	}
 	if s.For < 0 || s.At+s.For > d.Load.Duration {
 		p.add(path+".for", "found %s from %s on, which is not within the load's %s", s.For, s.At, d.Load.Duration)
 	}

@@ -48,6 +48,7 @@ func TestDecode(t *testing.T) {
 		{"unknown field of a fault", `parts: ["az1/*"]`, "part: az1", []string{"x.yaml:19: field part not found"}},
 		{"field of no use to a fault", `parts: ["az1/*"]`, "percent: 5", []string{"x.yaml:19: faults[0].do[1]: fault kill: it has no use for"}},
 		{"fault after the end", "at: 2s", "at: 9s", []string{"x.yaml:15: faults[0].for: found 3s from 9s on, which is not within the load's 10s"}},
+		{"fault at the end", "at: 2s", "at: 10s", []string{"faults[0].at: found 10s, allowed from 0 and before the load's end at 10s"}},
 		{"wrong type", "rate: 100", "rate: many", []string{"x.yaml:4: cannot unmarshal", "many"}},
 		{"zero rate", "rate: 100", "rate: 0", []string{"x.yaml:4: load.rate: found 0, allowed 1 to 20000"}},
 		{"rate too high", "rate: 100", "rate: 20001", []string{"x.yaml:4: load.rate"}},

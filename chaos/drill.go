@@ -155,3 +155,12 @@ func (s *Step) end(load time.Duration) time.Duration {
 	}
 	return s.At + s.For
 }
+
+// faultCount is how many faults its steps have in all.
+func (d *Drill) faultCount() int {
+	n := 0
+	for i := range d.Faults {
+		n += len(d.Faults[i].Do)
+	}
+	return n
+}

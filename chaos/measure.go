@@ -65,14 +65,12 @@ func inDead(o *outcome, lost [][]span) bool {
 // sums are what the checks go by, beyond the report's totals.
 type sums struct {
 	report.Totals
-	surviving           int // requests that entered surviving edges, or none
-	survivingIdempotent int
-	fallbacks           int
-	p99                 time.Duration // of what entered surviving edges
-	slowest             time.Duration
-	tooSlow             int // of surviving: took longer than slow
-	late                time.Duration
-	lateP99             time.Duration
+	fallbacks int
+	p99       time.Duration // of what entered surviving edges
+	slowest   time.Duration
+	tooSlow   int // of Surviving: took longer than slow
+	late      time.Duration
+	lateP99   time.Duration
 }
 
 // sum counts all requests.
@@ -93,9 +91,6 @@ func (m *measured) sum() *sums {
 		dead := inDead(o, lost)
 		s.Requests++
 		lates = append(lates, o.late)
-		if !o.post {
-			s.Idempotent++
-		}
 		if o.byDNS() && o.entry >= 0 && m.target.Edges[o.entry].Standby && o.intended < needed {
 			s.Premature++
 		}
@@ -122,9 +117,9 @@ func (m *measured) sum() *sums {
 		if dead {
 			continue
 		}
-		s.surviving++
+		s.Surviving++
 		if !o.post {
-			s.survivingIdempotent++
+			s.Idempotent++
 		}
 		latencies = append(latencies, o.latency())
 		if o.latency() > m.slow {

@@ -46,7 +46,7 @@ func TestSums(t *testing.T) {
 		},
 	}
 	s := m.sum()
-	want := report.Totals{Requests: 13, Idempotent: 12, Lost: 4, LostIdempotent: 3, InDeadEdge: 4, Wrong: 1, Premature: 1, Reasons: map[string]int{
+	want := report.Totals{Requests: 13, Surviving: 9, Idempotent: 8, Lost: 4, LostIdempotent: 3, InDeadEdge: 4, Wrong: 1, Premature: 1, Reasons: map[string]int{
 		"early": 1, "late": 1, "dns: no server answers": 1, "POST: connection reset": 1, wrong.wrong: 1,
 		"in a lost edge: in flight": 1, "in a lost edge: refused": 1, "in a lost edge: returning": 1, "in a lost edge: no answer in time": 1,
 	}}
@@ -58,7 +58,7 @@ func TestSums(t *testing.T) {
 		s.InDeadEdge != want.InDeadEdge || s.Wrong != want.Wrong || s.Premature != want.Premature {
 		t.Errorf("totals %+v, want %+v", s.Totals, want)
 	}
-	if s.surviving != 9 || s.survivingIdempotent != 8 || s.fallbacks != 1 || s.tooSlow != 2 || s.slowest != 900*ms {
+	if s.Surviving != want.Surviving || s.fallbacks != 1 || s.tooSlow != 2 || s.slowest != 900*ms {
 		t.Errorf("sums %+v", s)
 	}
 }
@@ -198,7 +198,8 @@ func TestChecks(t *testing.T) {
 	one, zero, none := 1.0, 0.0, 0
 	d := &Drill{SLO: SLO{LostIdempotent: &one, Lost: &zero, Fallbacks: &none, InBand: time.Second, DNS: 5 * time.Second, P99: 10 * ms, Detected: 2 * time.Second}}
 	well := func() (*sums, []report.Recovery, []report.Detection) {
-		s := &sums{surviving: 1000, survivingIdempotent: 100, p99: 10 * ms}
+		s := &sums{p99: 10 * ms}
+		s.Surviving, s.Idempotent = 1000, 100
 		s.LostIdempotent = 1
 		return s, []report.Recovery{{InBand: time.Second, DNS: 5 * time.Second, Found: true}},
 			[]report.Detection{{At: ms, Edge: "az1", What: "before"}, {At: 1100 * ms, By: "load"}, {At: 3 * time.Second, By: "gossip", Edge: "az2"}}
@@ -227,7 +228,7 @@ func TestChecks(t *testing.T) {
 		"recovery by DNS;":                              func(_ *sums, r []report.Recovery, _ []report.Detection) { r[0].DNS++ },
 		"recovery in band;recovery by DNS;":             func(_ *sums, r []report.Recovery, _ []report.Detection) { r[0].Found = false },
 		"detected by an edge;":                          func(_ *sums, _ []report.Recovery, seen []report.Detection) { seen[2].At++ },
-		"idempotent requests lost;requests lost;":       func(s *sums, _ []report.Recovery, _ []report.Detection) { s.surviving, s.survivingIdempotent = 0, 0 },
+		"idempotent requests lost;requests lost;":       func(s *sums, _ []report.Recovery, _ []report.Detection) { s.Surviving, s.Idempotent = 0, 0 },
 	} {
 		s, r, seen := well()
 		break1(s, r, seen)

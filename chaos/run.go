@@ -222,6 +222,9 @@ func (r *runner) end(ctx context.Context, run *report.Run, cause, mended error) 
 			ended(report.Broken, "was not broken while the load lasted: "+mark.Fault+" "+mark.Error)
 		}
 	}
+	if planned := r.drill.faultCount(); cause == nil && len(run.Faults) < planned {
+		ended(report.Broken, fmt.Sprintf("%d of %d faults had begun when the load ended", len(run.Faults), planned))
+	}
 	unmended := new(NotMendedError)
 	switch {
 	case cause == nil:

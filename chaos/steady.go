@@ -90,8 +90,8 @@ func (r *runner) steady(ctx context.Context) error {
 	if s.Premature > 0 {
 		errs = append(errs, fmt.Errorf("DNS answers a standby, %d times", s.Premature))
 	}
-	if s.tooSlow*100 > s.surviving {
-		errs = append(errs, fmt.Errorf("%d of %d requests took longer than %s", s.tooSlow, s.surviving, r.drill.Steady.Slow))
+	if s.tooSlow*100 > s.Surviving {
+		errs = append(errs, fmt.Errorf("%d of %d requests took longer than %s", s.tooSlow, s.Surviving, r.drill.Steady.Slow))
 	}
 	return errors.Join(errs...)
 }

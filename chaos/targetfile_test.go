@@ -187,3 +187,21 @@ func TestCommandIsBounded(t *testing.T) {
 		t.Error("it ran after its time")
 	}
 }
+
+// TestMendsAreNotCutShort: whatever else ends meanwhile, a program that mends
+// has its own time.
+func TestMendsAreNotCutShort(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "mended")
+	f := shell(t, "true", "touch "+file, time.Minute)
+	if err := f.Break(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := f.Mend(over); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(file); err != nil {
+		t.Errorf("it was not mended: %v", err)
+	}
+}

@@ -39,8 +39,8 @@ func (d *Drill) checks(s *sums, recoveries []report.Recovery, detections []repor
 		}
 		add(name, fmt.Sprintf("at most %g%%", *goal), fmt.Sprintf("%d of %d (%.4g%%)", lost, of, percent), of > 0 && percent <= *goal)
 	}
-	share("idempotent requests lost", s.LostIdempotent, s.survivingIdempotent, d.SLO.LostIdempotent)
-	share("requests lost", s.Lost, s.surviving, d.SLO.Lost)
+	share("idempotent requests lost", s.LostIdempotent, s.Idempotent, d.SLO.LostIdempotent)
+	share("requests lost", s.Lost, s.Surviving, d.SLO.Lost)
 	add("answers of a wrong version", "0", fmt.Sprint(s.Wrong), s.Wrong == 0)
 	if dns {
 		add("answers of a standby without need", "0", fmt.Sprint(s.Premature), s.Premature == 0)

@@ -65,8 +65,11 @@ type response struct {
 // new one, as clients do (RFC 9112, 9.3.1); nothing else is sent twice.
 func (d *door) ask(ctx context.Context, request []byte, idempotent bool, timeout time.Duration) (response, error) {
 	deadline := time.Now().Add(timeout)
-	for {
-		w := d.take()
+	for again := false; ; again = true {
+		var w *wire
+		if !again {
+			w = d.take()
+		}
 		used := w != nil
 		if !used {
 			var err error

@@ -82,7 +82,9 @@ func (l *Lab) await(ctx context.Context, what string, check func(context.Context
 // the edges, then what they lean on. A cluster's members are killed: each would
 // wait for the others to take over.
 func (l *Lab) endAll() {
-	close(l.ended)
+	l.mu.Lock()
+	close(l.ended) // under the lock: what starts later is refused
+	l.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), 3*grace)
 	defer cancel()
 	end(ctx, l.processes(instancePart))

@@ -194,6 +194,11 @@ func (l *Lab) Start(ctx context.Context, name string) error {
 func (l *Lab) start(p *part) (*process, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	select {
+	case <-l.ended: // nobody would end it
+		return nil, fmt.Errorf("start %s: the lab has ended", p.name)
+	default:
+	}
 	if p.process != nil && p.process.running() {
 		return nil, fmt.Errorf("start %s: it runs", p.name)
 	}

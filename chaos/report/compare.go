@@ -82,6 +82,9 @@ func Summarize(runs []*Run) []Summary {
 }
 
 func (s *Summary) add(run *Run) {
+	// These are wrong in whatever came to no verdict, too.
+	s.Wrong += run.Totals.Wrong
+	s.Premature += run.Totals.Premature
 	switch run.Verdict {
 	case Passed:
 		s.Passed++
@@ -107,8 +110,6 @@ func (s *Summary) add(run *Run) {
 	s.Idempotent += t.Idempotent
 	s.LostIdempotent += t.LostIdempotent
 	s.InDeadEdge += t.InDeadEdge
-	s.Wrong += t.Wrong
-	s.Premature += t.Premature
 }
 
 // Compare writes what [Summarize] finds as a table, with each recovery time.

@@ -37,7 +37,7 @@ func azLoss() *Run {
 			{Fault: "40% errors: az3/user-service v1", Begun: 24 * time.Second, InBand: 180 * ms, Found: true},
 		},
 		Totals: Totals{
-			Requests: 60_000, Idempotent: 48_000, Lost: 9, LostIdempotent: 1, InDeadEdge: 41,
+			Requests: 60_000, Surviving: 55_000, Idempotent: 44_000, Lost: 9, LostIdempotent: 1, InDeadEdge: 41,
 			Reasons: map[string]int{"connection refused": 38, "no answer within 1 s": 8, "503 no-endpoint": 4},
 		},
 	}

@@ -201,8 +201,9 @@ func (r *Run) totals() []card {
 	t := &r.Totals
 	return []card{
 		{"Requests", count(t.Requests), ""},
-		{"of these idempotent", count(t.Idempotent), ""},
-		{"Lost, having entered a surviving edge", count(t.Lost), share(t.Lost, t.Requests)},
+		{"Entered a surviving edge", count(t.Surviving), share(t.Surviving, t.Requests)},
+		{"of these idempotent", count(t.Idempotent), share(t.Idempotent, t.Surviving)},
+		{"Lost, having entered a surviving edge", count(t.Lost), share(t.Lost, t.Surviving)},
 		{"of these idempotent", count(t.LostIdempotent), share(t.LostIdempotent, t.Idempotent)},
 		{"Failed inside a broken edge", count(t.InDeadEdge), share(t.InDeadEdge, t.Requests)},
 		{"Answered by a wrong version", count(t.Wrong), share(t.Wrong, t.Requests)},

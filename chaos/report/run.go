@@ -120,7 +120,8 @@ type Recovery struct {
 // Totals count requests of the whole run.
 type Totals struct {
 	Requests       int            `json:"requests"`
-	Idempotent     int            `json:"idempotent"`      // of Requests
+	Surviving      int            `json:"surviving"`       // of Requests: entered a surviving edge, or none
+	Idempotent     int            `json:"idempotent"`      // of Surviving
 	Lost           int            `json:"lost"`            // failed, having entered a surviving edge
 	LostIdempotent int            `json:"lost_idempotent"` // of Lost
 	InDeadEdge     int            `json:"in_dead_edge"`    // failed, having entered an edge that was broken; not in Lost
@@ -180,7 +181,7 @@ func (r *Run) validate() error {
 	}
 	times := []time.Duration{r.Load.Duration}
 	t := &r.Totals
-	counts := []int{t.Requests, t.Idempotent, t.Lost, t.LostIdempotent, t.InDeadEdge, t.Wrong, t.Premature}
+	counts := []int{t.Requests, t.Surviving, t.Idempotent, t.Lost, t.LostIdempotent, t.InDeadEdge, t.Wrong, t.Premature}
 	for _, n := range t.Reasons {
 		counts = append(counts, n)
 	}

@@ -33,8 +33,8 @@ func TestVerdict(t *testing.T) {
 		want string
 	}{
 		{passed, "passed: az-loss on lab: recovered in 213 ms in band, 1.92 s by DNS; " +
-			"lost 1 of 48,000 idempotent requests (0.002%), wrong version 0, premature standby 0"},
-		{failed, "failed: az-loss on lab: not recovered; lost 1 of 48,000 idempotent requests (0.002%), wrong version 0, premature standby 0; " +
+			"lost 1 of 44,000 idempotent requests (0.002%), wrong version 0, premature standby 0"},
+		{failed, "failed: az-loss on lab: not recovered; lost 1 of 44,000 idempotent requests (0.002%), wrong version 0, premature standby 0; " +
 			"missed: idempotent requests lost is 0.002%, goal at most 0.01%"},
 		{quiet, "passed: etcd-outage on dev: nothing to recover from; lost 0 of 0 idempotent requests (none sent), wrong version 0, premature standby 0"},
 		{aborted, "aborted: az-loss on prod\uFFFD[2J: the error budget is burned; mend: no"},
@@ -49,7 +49,7 @@ func TestVerdict(t *testing.T) {
 func runOf(drill string, inBand, dns time.Duration) *Run {
 	return &Run{
 		Drill: drill, Verdict: Passed, Recoveries: []Recovery{{InBand: inBand / 2, Found: true}, {InBand: inBand, DNS: dns, Found: true}},
-		Totals: Totals{Requests: 1000, Idempotent: 800, LostIdempotent: 1, InDeadEdge: 2},
+		Totals: Totals{Requests: 1000, Surviving: 900, Idempotent: 800, LostIdempotent: 1, InDeadEdge: 2},
 	}
 }
 
@@ -129,5 +129,14 @@ func TestProgress(t *testing.T) {
 		if text := out.String(); !tty && strings.ContainsAny(text, "\r\x1b") {
 			t.Errorf("what is no terminal gets %q", text)
 		}
+	}
+}
+
+// TestUnfinishedRunsHideNothing: an answer of a wrong version is one, whatever
+// ended the run.
+func TestUnfinishedRunsHideNothing(t *testing.T) {
+	runs := []*Run{{Drill: "az-loss", Verdict: Aborted, Totals: Totals{Requests: 10, Wrong: 2, Premature: 3}}}
+	if s := Summarize(runs); len(s) != 1 || s[0].Unfinished != 1 || s[0].Wrong != 2 || s[0].Premature != 3 || s[0].Requests != 0 {
+		t.Errorf("%+v", s)
 	}
 }
