@@ -2,6 +2,7 @@ package failover
 
 import (
 	"math"
+	"slices"
 	"time"
 )
 
@@ -61,6 +62,7 @@ type State struct {
 	in     bool          // the entry is in
 	age    time.Duration // since a primary started, went out or in; since a standby went in
 	row    int           // observations in a row that speak for a change
+	told   int           // a standby's in a row in which a Consul leader had all primaries for dead
 	weight int           // as decided last
 	steady time.Duration // since weight changed
 }
@@ -80,11 +82,12 @@ type State struct {
 // of the full weight wait, but for those to the weight of a step or the full one.
 //
 // A standby goes in when a Consul leader, gossip and its own probes all say that
-// every edge of every zone in Primaries is dead, in two observations in a row.
-// The heartbeats that failed are not counted again here: a probe's verdict stands
-// for Misses of them. The second observation is for what one of the three says
-// for a moment and takes back; where Consul did so of late, they must agree for
-// 3 s. Whatever is unknown, a zone without any edge that
+// every edge of every zone in Primaries is dead, in two observations in a row,
+// and Consul has said so in Misses. The heartbeats that failed are not counted
+// again here: a probe's verdict stands for Misses of them. The rest is for what
+// one of the three says for a moment and takes back, Consul above all, whose
+// Serf spreads a false death faster than its end; where it did so of late, they
+// must agree for 3 s. Whatever is unknown, a zone without any edge that
 // is known included, keeps the standby out. It goes out when, by Consul and not
 // against both others, the primaries that are alive have the full weight of one
 // (its own Weight) for Misses observations in a row and Hold has passed since it
@@ -165,7 +168,7 @@ func (s *State) goOut() {
 func (s State) standby(o *Options, obs *Observation) (State, Decision) {
 	switch {
 	case !obs.Ready:
-		s.in, s.row = false, 0
+		s.in, s.row, s.told = false, 0, 0
 	case s.in:
 		s.count(obs.Leader && o.areBack(obs.Others))
 		if s.row >= o.Misses && s.age >= o.Hold {
@@ -173,8 +176,11 @@ func (s State) standby(o *Options, obs *Observation) (State, Decision) {
 		}
 	default:
 		s.count(obs.Leader && o.areDead(obs.Others))
-		if s.row >= o.agreements(obs.Others) && s.age >= o.Hold {
-			s.in, s.row, s.age = true, 0, 0
+		if s.told++; !obs.Leader || !o.areTold(obs.Others) {
+			s.told = 0
+		}
+		if s.row >= o.agreements(obs.Others) && s.told >= o.Misses && s.age >= o.Hold {
+			s.in, s.row, s.told, s.age = true, 0, 0, 0
 		}
 	}
 	s.weigh(o, usable(obs), 1)
@@ -226,6 +232,18 @@ func (o *Options) step(n int) float64 {
 		return 1
 	}
 	return float64(o.Steps[n]) / 100
+}
+
+// areTold reports whether Consul has every edge of those zones for dead.
+func (o *Options) areTold(others []Sighting) bool {
+	for _, zone := range o.Primaries {
+		in := func(s Sighting) bool { return s.Zone == zone }
+		alive := func(s Sighting) bool { return in(s) && s.Consul != Dead }
+		if !slices.ContainsFunc(others, in) || slices.ContainsFunc(others, alive) {
+			return false
+		}
+	}
+	return true
 }
 
 // areDead reports whether every means agrees that nobody serves in the zones

@@ -147,26 +147,28 @@ func TestNext(t *testing.T) {
 		{"a clock set forward does not end it", warm + "1 ready=0 : out 5\n 1 ready=1 gap=1h : out 5\n 19 : out 5\n 1 : in 5"},
 	}
 	// In and out, with hold served.
-	const dead = "1 az1=ddd az2=ddd : out 50\n 1 : in 50\n"
+	const dead = "2 az1=ddd az2=ddd : out 50\n 1 : in 50\n"
 	standby := []struct{ name, script string }{
-		{"death agreed on twice puts it in", dead},
+		{"death agreed on puts it in, once consul has said so three times", dead},
 		{"once does not", "1 az1=ddd az2=ddd : out 50\n 60 az1=aaa : out 50"},
 		{"once and again does not", "1 az1=ddd az2=ddd : out 50\n 1 az2=dda : out 50\n 1 az2=ddd : out 50\n 1 : in 50"},
 		{"what consul says for a moment does not", "60 az1=ddd az2=add : out 50\n 1 az2=ddd : out 50\n 60 az2=add : out 50"},
-		{"nor what a leader that is gone again said", "1 az1=ddd az2=ddd : out 50\n 1 leader=0 : out 50\n 1 leader=1 : out 50\n 1 : in 50"},
-		{"consul's word is the last: nothing is counted anew", "60 az1=add az2=add : out 50\n 1 az1=ddd az2=ddd : out 50\n 1 : in 50"},
+		{"nor what a leader that is gone again said", "2 az1=ddd az2=ddd : out 50\n 1 leader=0 : out 50\n 2 leader=1 : out 50\n 1 : in 50"},
+		{"consul's word is the last: it must say so three times", "60 az1=add az2=add : out 50\n 2 az1=ddd az2=ddd : out 50\n 1 : in 50"},
+		{"consul's word is first: two agreements are enough", "60 az1=dad az2=dda : out 50\n 1 az1=ddd az2=ddd : out 50\n 1 : in 50"},
+		{"consul's word on one of them is not enough", "60 az1=ddd az2=add : out 50\n 2 az2=ddd : out 50\n 1 : in 50"},
 		{"while consul wavers, all must agree for 3 s", "5 az1=ddd az2=ddd~ : out 50\n 1 : in 50"},
 		{"agreement of before counts when consul comes to waver", "1 az1=ddd az2=ddd : out 50\n 4 az2=ddd~ : out 50\n 1 : in 50"},
-		{"of a zone that it does not stand in for it may", "1 az1=ddd az2=ddd az4=ddd~ : out 50\n 1 : in 50"},
+		{"of a zone that it does not stand in for it may", "2 az1=ddd az2=ddd az4=ddd~ : out 50\n 1 : in 50"},
 		{"one primary alone does not", "60 az1=ddd az2=aaa : out 50"},
 		{"one of two edges of a zone is enough to keep it out", "60 az1=ddd az2=ddd az2b=daa : out 50\n 1 az2b=ddd : out 50\n 1 : in 50"},
-		{"a zone without any known edge keeps it out", "60 az1=ddd : out 50\n 1 az2=ddd : out 50\n 1 : in 50"},
+		{"a zone without any known edge keeps it out", "60 az1=ddd : out 50\n 2 az2=ddd : out 50\n 1 : in 50"},
 		{"nothing known at all keeps it out", "60 : out 50"},
-		{"a zone that it does not stand in for changes nothing", "1 az1=ddd az2=ddd az4=aaa : out 50\n 1 : in 50"},
-		{"without a leader it stays out", "60 leader=0 az1=ddd az2=ddd : out 50\n 1 leader=1 : out 50\n 1 : in 50"},
+		{"a zone that it does not stand in for changes nothing", "2 az1=ddd az2=ddd az4=aaa : out 50\n 1 : in 50"},
+		{"without a leader it stays out", "60 leader=0 az1=ddd az2=ddd : out 50\n 2 leader=1 : out 50\n 1 : in 50"},
 		{"without a leader it stays in", dead + "60 leader=0 az1=aaa az2=aaa : in 50\n 2 leader=1 : in 50\n 1 : out 50"},
-		{"not ready it stays out", "60 ready=0 az1=ddd az2=ddd : out 50\n 1 ready=1 : out 50\n 1 : in 50"},
-		{"not ready it does not count", "1 az1=ddd az2=ddd : out 50\n 1 ready=0 : out 50\n 1 ready=1 : out 50\n 1 : in 50"},
+		{"not ready it stays out", "60 ready=0 az1=ddd az2=ddd : out 50\n 2 ready=1 : out 50\n 1 : in 50"},
+		{"not ready it does not count", "2 az1=ddd az2=ddd : out 50\n 1 ready=0 : out 50\n 2 ready=1 : out 50\n 1 : in 50"},
 		{"not ready it goes out at once", dead + "1 ready=0 : out 50"},
 
 		{"it stays in for hold", dead + "19 az1=aaa az2=aaa : in 50\n 60 : out 50"},
@@ -179,13 +181,13 @@ func TestNext(t *testing.T) {
 		{"other zones are not what it waits for", dead + "60 az4=aaa : in 50"},
 		{"a weight out of range counts as the nearest in it", dead + "30 az1=aaa*-100 az2=aaa*48 : in 50\n 2 az2=aaa*49 : in 50\n 1 : out 50"},
 
-		{"out again, it may go in at once", dead + "19 az1=aaa az2=aaa : in 50\n 1 : out 50\n 1 az1=ddd az2=ddd : out 50\n 1 : in 50"},
+		{"out again, it may go in at once", dead + "19 az1=aaa az2=aaa : in 50\n 1 : out 50\n 2 az1=ddd az2=ddd : out 50\n 1 : in 50"},
 		{"but once every hold", dead + "1 ready=0 : out 50\n 18 ready=1 : out 50\n 1 : in 50"},
 
 		{"its weight follows its capacity", dead + "1 healthy=50 : in 35"},
 		{"but without any it stays, as nobody else is there", dead + "60 healthy=0 : in 1"},
-		{"frozen, it forgets", dead + "1 gap=3100ms : out 50\n 1 : in 50"},
-		{"frozen, it does not count on from before", "1 az1=ddd az2=ddd : out 50\n 1 gap=3100ms : out 50\n 1 : in 50"},
+		{"frozen, it forgets", dead + "1 gap=3100ms : out 50\n 1 : out 50\n 1 : in 50"},
+		{"frozen, it does not count on from before", "2 az1=ddd az2=ddd : out 50\n 1 gap=3100ms : out 50\n 1 : out 50\n 1 : in 50"},
 	}
 	for _, tt := range primary {
 		t.Run("primary/"+tt.name, func(t *testing.T) { newScene(failover.Primary).play(t, tt.script) })
@@ -204,7 +206,7 @@ func TestStandbyAsksAll(t *testing.T) {
 				verdicts := string([]rune{c, g, p})
 				want := "60 az1=ddd az2=" + verdicts + " : out 50"
 				if verdicts == "ddd" {
-					want = "1 az1=ddd az2=ddd : out 50\n 1 : in 50"
+					want = "2 az1=ddd az2=ddd : out 50\n 1 : in 50"
 				}
 				t.Run(verdicts, func(t *testing.T) { newScene(failover.Standby).play(t, want) })
 			}
@@ -228,7 +230,7 @@ func TestReasons(t *testing.T) {
 		{failover.Standby, "1 : out 50", "standing by"},
 		{failover.Standby, "1 leader=0 : out 50", "standing by: no consul leader"},
 		{failover.Standby, "1 ready=0 : out 50", "not ready, or draining"},
-		{failover.Standby, "1 az1=ddd az2=ddd : out 50\n 1 : in 50", "standing in for the primaries"},
+		{failover.Standby, "2 az1=ddd az2=ddd : out 50\n 1 : in 50", "standing in for the primaries"},
 	}
 	for _, tt := range tests {
 		s := newScene(tt.role)
@@ -251,17 +253,17 @@ func TestShortHold(t *testing.T) {
 	s := newScene(failover.Standby)
 	s.opts.Hold = s.opts.Heartbeat
 	s.play(t, `
-		1 az1=ddd az2=ddd : out 50
+		2 az1=ddd az2=ddd : out 50
 		1 : in 50
 		2 az1=aaa : in 50
 		1 : out 50
-		1 az1=ddd : out 50
+		2 az1=ddd : out 50
 		1 : in 50`)
 }
 
 func TestNextChangesNothingItIsGiven(t *testing.T) {
 	s := newScene(failover.Standby)
-	s.play(t, "1 az1=ddd az2=ddd : out 50")
+	s.play(t, "2 az1=ddd az2=ddd : out 50")
 	before, others := s.state, slices.Clone(s.obs.Others)
 	s.obs.At = s.obs.At.Add(s.opts.Heartbeat)
 	first, d1 := failover.Next(&s.opts, s.state, &s.obs)
