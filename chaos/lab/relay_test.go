@@ -117,7 +117,6 @@ func TestRelayPaces(t *testing.T) {
 		if late := time.Since(begun); late != 200*time.Millisecond {
 			t.Errorf("the packet after a pause came after %s, want 200ms", late)
 		}
-		// Slower from now on.
 		r.set(aToB, 0, 1000)
 		begun = time.Now()
 		w.in <- datagram(a, b, 1000, 9)

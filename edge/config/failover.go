@@ -136,12 +136,7 @@ func (f *Failover) decode(o *object) {
 func (c *Consul) decode(o *object) {
 	o.text("address", &c.Address)
 	o.text("token_file", &c.TokenFile)
-	o.below("tls", func(o *object) {
-		o.text("ca_file", &c.TLS.CAFile)
-		o.text("cert_file", &c.TLS.CertFile)
-		o.text("key_file", &c.TLS.KeyFile)
-		o.end()
-	})
+	o.below("tls", c.TLS.decode)
 	o.text("service", &c.Service)
 	o.text("check_url", &c.CheckURL)
 	o.end()

@@ -133,12 +133,7 @@ func (a *Admin) decode(o *object) {
 func (e *Etcd) decode(o *object) {
 	o.texts("endpoints", &e.Endpoints, maxList)
 	o.text("prefix", &e.Prefix)
-	o.below("tls", func(o *object) {
-		o.text("ca_file", &e.TLS.CAFile)
-		o.text("cert_file", &e.TLS.CertFile)
-		o.text("key_file", &e.TLS.KeyFile)
-		o.end()
-	})
+	o.below("tls", e.TLS.decode)
 	o.text("username", &e.Username)
 	o.text("password_file", &e.PasswordFile)
 	o.duration("dial_timeout", &e.DialTimeout, 100*millisecond, time.Minute)
@@ -155,6 +150,13 @@ func (g *Gossip) decode(o *object) {
 	o.integer("suspicion_multiplier", &g.SuspicionMultiplier, 1, 10)
 	o.integer("suspicion_max_multiplier", &g.SuspicionMaxMultiplier, 1, 10)
 	o.duration("interval", &g.GossipInterval, 10*millisecond, time.Second)
+	o.end()
+}
+
+func (t *TLSFiles) decode(o *object) {
+	o.text("ca_file", &t.CAFile)
+	o.text("cert_file", &t.CertFile)
+	o.text("key_file", &t.KeyFile)
 	o.end()
 }
 

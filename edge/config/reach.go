@@ -71,12 +71,7 @@ func (p *Process) decodeReach(o *object) {
 	o.below("peer", func(o *object) {
 		o.text("address", &p.Peer.Address)
 		o.text("advertise", &p.Peer.Advertise)
-		o.below("tls", func(o *object) {
-			o.text("ca_file", &p.Peer.TLS.CAFile)
-			o.text("cert_file", &p.Peer.TLS.CertFile)
-			o.text("key_file", &p.Peer.TLS.KeyFile)
-			o.end()
-		})
+		o.below("tls", p.Peer.TLS.decode)
 		o.end()
 	})
 }
