@@ -28,6 +28,14 @@ type Fault interface {
 	String() string
 }
 
+// Effective is of faults that can tell whether they took effect. A fault that
+// did not proves nothing about what was to survive it.
+type Effective interface {
+	// Effect returns nil when the fault took effect, else what is missing. It
+	// is called after Break and before Mend, and may wait for it until ctx ends.
+	Effect(ctx context.Context) error
+}
+
 // Spec is a fault as a drill's YAML has it. A field that its kind has no use
 // for must be left out.
 type Spec struct {
