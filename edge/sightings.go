@@ -64,8 +64,13 @@ func (s *sightings) update(edges []federation.Edge, view *consul.View, now time.
 			delete(s.known, id)
 		}
 		k.Probe = s.probes.verdict(id)
-		if k.Consul == failover.Alive && k.reported == failover.Dead && k.Gossip == failover.Dead && k.Probe == failover.Dead {
+		switch {
+		case k.Consul == failover.Alive && k.reported == failover.Dead && k.Gossip == failover.Dead && k.Probe == failover.Dead:
 			k.revived = now
+		case k.Gossip == failover.Alive && k.Probe == failover.Alive:
+			// It came back, and the leader was the first to know: doubted for
+			// that, a zone that is lost again soon would be left late.
+			k.revived = time.Time{}
 		}
 		if k.Consul != failover.VerdictUnknown {
 			k.reported = k.Consul

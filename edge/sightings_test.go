@@ -147,6 +147,45 @@ func TestWavering(t *testing.T) {
 	}
 }
 
+// TestFirstToKnow: a Consul leader that says that an edge is back is not doubted
+// once this edge sees it, too, however soon it is dead again; a sign of life one
+// way is not enough.
+func TestFirstToKnow(t *testing.T) {
+	passing := &consul.View{Entries: []consul.Reported{reportedEdge("e2", true)}}
+	critical := &consul.View{Entries: []consul.Reported{reportedEdge("e2", false)}}
+	alive, dead := sightedEdge("e2", 35), sightedEdge("e2", 35)
+	dead.Status = federation.EdgeDead
+	silent := errors.New("no answer")
+	for _, c := range []struct {
+		what  string
+		edge  federation.Edge
+		probe error
+		want  bool
+	}{
+		{"reached", alive, nil, false},
+		{"heard alone", alive, silent, true},
+		{"probed alone", dead, nil, true},
+	} {
+		probes := newDataProbes(time.Second, 1)
+		s := newSightings("e1", probes, unheard)
+		now := time.Now()
+		see := func(edge federation.Edge, probe error, view *consul.View) {
+			now = now.Add(time.Second)
+			s.update([]federation.Edge{edge}, view, now)
+			probes.take(map[probeTarget]error{s.targets()[0]: probe})
+		}
+		see(dead, silent, critical)
+		see(dead, silent, passing)
+		see(c.edge, c.probe, passing)
+		see(c.edge, c.probe, passing)
+		see(dead, silent, passing)
+		see(dead, silent, critical)
+		if got := s.list()[0].Wavers; got != c.want {
+			t.Errorf("%s: doubted: %t", c.what, got)
+		}
+	}
+}
+
 // TestHeardOneWay: an edge that gossip holds for dead lives as long as its
 // packets come.
 func TestHeardOneWay(t *testing.T) {
