@@ -32,7 +32,8 @@ const (
 var repeatNames = [repeatCount]string{"none", "unwritten", "zone-lost", "broken-off", "unreachable", "gateway-answer"}
 
 const (
-	// maxUnwritten is how many endpoints a request may fail to reach.
+	// maxUnwritten is how many endpoints, and edges on the way to them, a request
+	// may fail to reach.
 	maxUnwritten = 3
 	// maxReloads bounds how often a request that met closed transports looks
 	// at a newer plan.
@@ -285,12 +286,16 @@ func (g *Gateway) repeatable(c *call, failure *exchange.Error) repeat {
 	case failure == errMove:
 		return repeatMoved
 	case failure == errUnreachable:
+		if q := c.at.pass.peer; q != nil {
+			// It was the edge: through another one the endpoint is as good as any.
+			c.tried, c.left = c.tried[:len(c.tried)-1], q
+		}
 		return repeatUnreachable
-	case errors.Is(failure.Err, errNotProcessed) && !failure.Wrote:
-		// Each group is asked once, so that they come to an end.
-		return repeatUnwritten
 	case !failure.Wrote:
-		if c.unwritten++; c.unwritten < maxUnwritten {
+		if c.at.pass.peer == nil {
+			c.unwritten++ // hop counts for itself
+		}
+		if c.unwritten < maxUnwritten {
 			return repeatUnwritten
 		}
 	case c.mayReplay(failure):

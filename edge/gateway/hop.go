@@ -30,7 +30,10 @@ type hop struct {
 	hashed    bool
 	host      bool   // the endpoint's address is the host it is sent with
 	not       string // ids of instances that have failed it, with commas between them
-	timeouts  exchange.Timeouts
+	// tries is how many attempts there may write nothing; 0: maxUnwritten, as
+	// earlier versions mean it.
+	tries    int
+	timeouts exchange.Timeouts
 	// until and hard are how much is left of timing's; 0: unbounded.
 	until, hard time.Duration
 }
@@ -67,6 +70,9 @@ func (h *hop) append(b []byte) []byte {
 	}
 	if h.not != "" {
 		b = append(append(b, ";not="...), h.not...)
+	}
+	if h.tries > 0 {
+		b = strconv.AppendInt(append(b, ";tries="...), int64(h.tries), 10)
 	}
 	for _, bound := range h.bounds() {
 		if *bound.d > 0 {
@@ -140,6 +146,10 @@ func (h *hop) set(name, value string) bool {
 	case "hops":
 		h.hops, err = strconv.Atoi(value)
 		return err == nil && h.hops > 0
+	case "tries":
+		n, err := strconv.Atoi(value)
+		h.tries = min(n, maxUnwritten)
+		return err == nil && n > 0
 	case "selects":
 		h.selects, err = strconv.ParseUint(value, 16, 64)
 	case "hash":
@@ -180,6 +190,7 @@ type verdict struct {
 	what     string
 	instance string // that was tried last
 	reason   string // of not-processed
+	tried    int    // of not-processed: endpoints that were tried in vain, up to maxUnwritten
 	timeout  bool   // of failed: it took too long
 	reused   bool   // of failed: the connection had carried others
 	gateway  bool   // of failed: it was the edge that gave up
@@ -192,6 +203,9 @@ func (v *verdict) append(b []byte) []byte {
 		if pair.value != "" {
 			b = append(append(append(append(b, ';'), pair.name...), '='), pair.value...)
 		}
+	}
+	if v.tried > 0 {
+		b = strconv.AppendInt(append(b, ";tried="...), int64(v.tried), 10)
 	}
 	for _, flag := range [...]struct {
 		name string
@@ -216,6 +230,11 @@ func parseVerdict(text string) (v verdict, ok bool) {
 			v.instance = value
 		case "reason":
 			v.reason = value
+		case "tried":
+			n, err := strconv.ParseUint(value, 10, 31)
+			if err == nil {
+				v.tried = int(min(n, maxUnwritten))
+			}
 		case "timeout":
 			v.timeout = value == "1"
 		case "reused":

@@ -12,7 +12,7 @@ import (
 func sampleHop() hop {
 	return hop{
 		from: "az1-edge", hops: 1, service: "users", release: "v2-beta", selects: 0xfeed, panicking: true,
-		client: "2001:db8::7", hash: 1 << 63, hashed: true, host: true, not: "u-1,u-2",
+		client: "2001:db8::7", hash: 1 << 63, hashed: true, host: true, not: "u-1,u-2", tries: 2,
 		timeouts: exchange.Timeouts{Connect: time.Second, TLS: 2 * time.Second, Head: 3 * time.Second, Idle: time.Hour, Body: time.Microsecond},
 		until:    250 * time.Millisecond, hard: time.Minute,
 	}
@@ -39,6 +39,12 @@ func TestHopsComeBackAsTheyWere(t *testing.T) {
 		if got, ok := parseHop(string(h.append(nil))); !ok || got.client != unknownClient || got.hops != 1 {
 			t.Errorf("client %q: %+v, %t", client, got, ok)
 		}
+	}
+	// No more attempts than any request may make.
+	h = sampleHop()
+	h.tries = 1000
+	if got, ok := parseHop(string(h.append(nil))); !ok || got.tries != maxUnwritten {
+		t.Errorf("%+v, %t", got, ok)
 	}
 	// A time that is over still is a bound, as is one that is long.
 	h = sampleHop()
@@ -67,6 +73,8 @@ func TestMalformedHops(t *testing.T) {
 		"client is a name":  strings.Replace(good, "client=2001:db8::7", "client=localhost", 1),
 		"negative time":     strings.Replace(good, "until=250000", "until=-1", 1),
 		"time is no number": strings.Replace(good, "until=250000", "until=1s", 1),
+		"no try":            strings.Replace(good, "tries=2", "tries=0", 1),
+		"negative try":      strings.Replace(good, "tries=2", "tries=-1", 1),
 		"hash is no number": strings.Replace(good, "hash=8000000000000000", "hash=x", 1),
 		"no value":          good + ";later=",
 		"no pair":           good + ";later",
@@ -81,10 +89,16 @@ func TestVerdictsComeBackAsTheyWere(t *testing.T) {
 	for _, want := range []verdict{
 		{what: hopServed, instance: "u-1"},
 		{what: hopNotProcessed, reason: "no-endpoint"},
+		{what: hopNotProcessed, reason: "not-reached", tried: 2},
 		{what: hopFailed, instance: "u-1", timeout: true, reused: true, gateway: true},
 	} {
 		if got, ok := parseVerdict(string(want.append(nil))); !ok || got != want {
 			t.Errorf("%+v, %t, want %+v", got, ok, want)
+		}
+	}
+	for text, tried := range map[string]int{"1": 1, "9999": maxUnwritten, "-1": 0, "x": 0, "99999999999999999999": 0} {
+		if got, ok := parseVerdict("not-processed;tried=" + text); !ok || got.tried != tried {
+			t.Errorf("tried %q: %+v, %t", text, got, ok)
 		}
 	}
 	for _, text := range []string{"", "other", ";served", "Served", "served "} {

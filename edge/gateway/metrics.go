@@ -76,9 +76,6 @@ func (m *metrics) demoted(moved int) {
 	m.moves.Add(float64(moved))
 }
 
-// sent counts an attempt through another edge.
-func (m *metrics) sent(q *peer, outcome string) { m.hops.WithLabelValues(q.edge.ID, outcome).Inc() }
-
 // forgetPeer drops the series of an edge.
 func (m *metrics) forgetPeer(id string) {
 	m.hops.DeletePartialMatch(prometheus.Labels{"edge": id})

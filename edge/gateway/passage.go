@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/grayfed/grayfed/edge/exchange"
 	"github.com/grayfed/grayfed/federation"
 )
@@ -78,6 +80,12 @@ func (p *passage) next(not *peer, take bool) *peer {
 		}
 	}
 	return best
+}
+
+// hasOther reports whether an edge, other than the one given, lets in whatever
+// comes.
+func (p *passage) hasOther(than *peer) bool {
+	return slices.ContainsFunc(p.list(), func(q *peer) bool { return q != than && q.closedUntil.Load() == 0 })
 }
 
 func (q *peer) before(other *peer) bool {
@@ -157,6 +165,18 @@ func (g *Gateway) SetPeer(edge federation.Edge, gone bool) {
 	}
 	if old != nil && old.upstream != nil {
 		g.retire(old)
+	}
+}
+
+// sent counts an attempt through another edge.
+func (g *Gateway) sent(q *peer, outcome string) { g.countEdge(g.metrics.hops, q.edge.ID, outcome) }
+
+// countEdge counts for an edge. A request may end after SetPeer has dropped the
+// series of its edge, and must not leave new ones.
+func (g *Gateway) countEdge(counts *prometheus.CounterVec, edge, outcome string) {
+	counts.WithLabelValues(edge, outcome).Inc()
+	if g.peersByID()[edge] == nil {
+		g.metrics.forgetPeer(edge)
 	}
 }
 

@@ -1,7 +1,9 @@
 package gateway
 
 import (
+	"cmp"
 	"errors"
+	"slices"
 
 	"github.com/grayfed/grayfed/edge/exchange"
 	"github.com/grayfed/grayfed/edge/rewrite"
@@ -98,7 +100,7 @@ func (g *Gateway) receive(c *call) (hop, *refusal) {
 	if !ok || twice {
 		return h, &notWellFormed
 	}
-	c.client, c.from = h.client, h.from
+	c.client, c.from = h.client, g.sender(c.x.Conn, h.from)
 	if h.hops > maxHops {
 		return h, &notFurther
 	}
@@ -130,6 +132,29 @@ func (g *Gateway) receive(c *call) (hop, *refusal) {
 		c.hard = x.Start.Add(h.hard)
 	}
 	return h, nil
+}
+
+// sender is the edge that a request comes from: what it says, unless its
+// certificate bears another edge's id, as common name or DNS name, and not that
+// one. Certificates need not bear any; then it is the sender's word.
+func (g *Gateway) sender(conn *exchange.Conn, said string) string {
+	if conn.TLS == nil || len(conn.TLS.PeerCertificates) == 0 {
+		return said
+	}
+	certificate := conn.TLS.PeerCertificates[0]
+	name, peers := certificate.Subject.CommonName, g.peersByID()
+	if name == said || slices.Contains(certificate.DNSNames, said) {
+		return said
+	}
+	if peers[name] != nil {
+		return name
+	}
+	for _, name = range certificate.DNSNames {
+		if peers[name] != nil {
+			return name
+		}
+	}
+	return said
 }
 
 // identifyHop says whom the request comes from. All fields but the other edge's
@@ -186,7 +211,7 @@ func (g *Gateway) serveHop(c *call, h *hop) *refusal {
 			g.failHop(c, failure)
 			return nil
 		}
-		if c.unwritten++; c.unwritten == maxUnwritten || c.late() {
+		if c.unwritten++; c.unwritten >= cmp.Or(h.tries, maxUnwritten) || c.late() {
 			return &notReached
 		}
 		if next, ok = g.pickHere(c, h, here); !ok {
@@ -243,11 +268,11 @@ func (g *Gateway) pickHere(c *call, h *hop, here *route.Group) (candidate, bool)
 
 // verdict tells the other edge what became of the request.
 func (g *Gateway) verdict(c *call, v *verdict) {
-	from := c.from
-	if _, known := g.peersByID()[from]; !known {
-		from = "unknown"
+	if g.peersByID()[c.from] == nil {
+		g.metrics.received.WithLabelValues("unknown", v.what).Inc()
+	} else {
+		g.countEdge(g.metrics.received, c.from, v.what)
 	}
-	g.metrics.received.WithLabelValues(from, v.what).Inc()
 	start := len(c.text)
 	c.text = v.append(c.text)
 	c.x.Response.Header.Set(exchange.FieldXGrayHop, view(c.text[start:]))
@@ -260,7 +285,7 @@ func (c *call) notProcessed(r *refusal) {
 	c.leaveService()
 	c.refused, c.plan, c.at = r, nil, candidate{}
 	c.x.Response.Status = r.status
-	c.g.verdict(c, &verdict{what: hopNotProcessed, reason: r.reason})
+	c.g.verdict(c, &verdict{what: hopNotProcessed, reason: r.reason, tried: min(c.unwritten, maxUnwritten)})
 }
 
 // failHop answers that the attempt failed behind its first byte.

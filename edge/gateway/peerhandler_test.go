@@ -1,10 +1,14 @@
 package gateway
 
 import (
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -27,6 +31,9 @@ type hopped struct {
 func (r *rig) hop(method, hop string, fields ...string) hopped {
 	r.t.Helper()
 	x := &exchange.Exchange{Conn: &exchange.Conn{Remote: netip.MustParseAddrPort("192.0.2.7:1234")}, Start: time.Now()}
+	if r.shown != nil {
+		x.Conn.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{r.shown}}
+	}
 	x.Request = exchange.Request{Method: method, Scheme: "https", Authority: "users.test", Path: "/a", Proto: exchange.HTTP2}
 	for n := 0; n < len(fields); n += 2 {
 		x.Request.Header.Add(fields[n], fields[n+1])
@@ -129,6 +136,43 @@ func TestHopsThatAreNotProcessed(t *testing.T) {
 	}
 }
 
+// TestEdgesGoByTheirCertificates: one whose certificate bears its id cannot pass
+// for another; of others this edge takes the word.
+func TestEdgesGoByTheirCertificates(t *testing.T) {
+	named := func(name string, dns ...string) *x509.Certificate {
+		return &x509.Certificate{Subject: pkix.Name{CommonName: name}, DNSNames: dns}
+	}
+	for what, c := range map[string]struct {
+		shown      *x509.Certificate
+		said, want string
+	}{
+		"its common name":          {named("az2-edge"), "az2-edge", "az2-edge"},
+		"its DNS name":             {named("", "edge.internal", "az2-edge"), "az2-edge", "az2-edge"},
+		"one of several edges":     {named("az3-edge", "az2-edge", "az3-edge"), "az2-edge", "az2-edge"},
+		"another's common name":    {named("az3-edge"), "az2-edge", "az3-edge"},
+		"another's DNS name":       {named("edge", "edge.internal", "az3-edge"), "az2-edge", "az3-edge"},
+		"nobody's name":            {named("edge", "edge.internal"), "az2-edge", "az2-edge"},
+		"no certificate":           {nil, "az2-edge", "az2-edge"},
+		"one that is unknown here": {named("az9-edge"), "az9-edge", "unknown"},
+	} {
+		reg := prometheus.NewRegistry()
+		r := newRig(t, func(o *Options) { patient(t)(o); receiving(o); o.Registerer = reg })
+		r.configure(usersConfig(federation.Strict))
+		r.register(instance("stable", "az1", "v1", newOrigin(t, answering("here")).address))
+		for _, id := range []string{"az2-edge", "az3-edge"} {
+			r.gateway.SetPeer(edgeOf(id, federation.EdgeAlive), false)
+		}
+		r.shown = c.shown
+		if got := r.hop("GET", r.from("", func(h *hop) { h.from = c.said })); got.verdict != "served;instance=stable" {
+			t.Errorf("%s: %+v", what, got)
+		}
+		want := "grayfed_peer_requests_total{edge=" + c.want + ",outcome=served} 1"
+		if got := counters(t, reg); !slices.Contains(got, want) {
+			t.Errorf("%s: counted %s, want %s", what, got, want)
+		}
+	}
+}
+
 // TestHopsEndHere: also when the instance has moved to a zone that is reached
 // through its edges, and the plan does not know yet.
 func TestHopsEndHere(t *testing.T) {
@@ -176,8 +220,12 @@ func TestHopsAreTriedAgainOnlyUnwritten(t *testing.T) {
 	}
 	// None can be reached.
 	r.register(instance("a", "az1", "v2", refusingAddress(t)), instance("b", "az1", "v2", refusingAddress(t)))
-	if got := r.hop("GET", r.from("v2-beta")); got != (hopped{503, "not-processed;reason=not-reached", ""}) {
+	if got := r.hop("GET", r.from("v2-beta")); got != (hopped{503, "not-processed;reason=not-reached;tried=2", ""}) {
 		t.Errorf("none reached: %+v", got)
+	}
+	// The sender may leave fewer attempts to this zone than there are endpoints.
+	if got := r.hop("GET", r.from("v2-beta", func(h *hop) { h.tries = 1 })); got != (hopped{503, "not-processed;reason=not-reached;tried=1", ""}) {
+		t.Errorf("one try: %+v", got)
 	}
 }
 

@@ -3,6 +3,7 @@ package gateway
 import (
 	"bufio"
 	"context"
+	"crypto/x509"
 	"io"
 	"net"
 	"net/http"
@@ -35,6 +36,7 @@ type rig struct {
 	conns   atomic.Uint64
 	seq     atomic.Int64                  // of health records
 	remote  atomic.Pointer[exchange.Conn] // whom clients are taken for; nil: who they are
+	shown   *x509.Certificate             // by edges that send requests here; nil: none
 }
 
 // logged keeps the access log.

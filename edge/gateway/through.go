@@ -46,11 +46,12 @@ func (g *Gateway) through(c *call, to candidate) *exchange.Error {
 		}
 	}
 	var failure *exchange.Error
+	end := c.unwritten + c.share(to)
 	for tried := 1; ; tried++ {
-		if failure = g.hop(c, to); failure == nil {
+		if failure = g.hop(c, to, end-c.unwritten); failure == nil {
 			return nil
 		}
-		if tried == peerTries || failure.Wrote || failure == errMove || failure.Fault == exchange.FaultClient ||
+		if tried == peerTries || c.unwritten >= end || failure.Wrote || failure == errMove || failure.Fault == exchange.FaultClient ||
 			errors.Is(failure.Err, errNotProcessed) || c.x.Cause() != nil || c.late() {
 			break
 		}
@@ -61,31 +62,68 @@ func (g *Gateway) through(c *call, to candidate) *exchange.Error {
 		c.at.pass.peer = other
 	}
 	if !failure.Wrote && failure != errMove {
-		c.shut = append(c.shut, shutGroup{to.group, to.rung == route.RungPanic})
+		c.shutOut(to)
 	}
 	c.drop()
 	return failure
 }
 
-// hop sends the request to the edge that was picked.
-func (g *Gateway) hop(c *call, to candidate) *exchange.Error {
+// share is how many of the attempts that may write nothing are for the zone of
+// a candidate, its edges and its endpoints together: one where the lane has
+// another zone, which comes next, and all but one where there is a lane to fall
+// back to.
+func (c *call) share(to candidate) int {
+	left := maxUnwritten - c.unwritten
+	switch {
+	case c.hasOther(c.laneOf(to), to.group):
+		left = 1
+	case c.fallsBack(to):
+		left--
+	}
+	return max(left, 1)
+}
+
+// fallsBack reports whether another lane than a candidate's may yet answer.
+func (c *call) fallsBack(to candidate) bool {
+	return c.laneOf(to) == c.decision.Lane && c.hasOther(c.decision.Fallback, nil)
+}
+
+// shutOut notes that there is no way into a candidate's group, and that the last
+// attempt is for the lane that the request falls back to: edges that know of no
+// endpoint must not keep it from the one that is there.
+func (c *call) shutOut(to candidate) {
+	c.shut = append(c.shut, shutGroup{to.group, to.rung == route.RungPanic})
+	if c.unwritten == maxUnwritten-1 && c.fallsBack(to) {
+		for _, group := range c.decision.Lane.Groups {
+			c.shut = append(c.shut, shutGroup{group: group})
+		}
+	}
+}
+
+// hop sends the request to the edge that was picked, for which so many attempts
+// may write nothing, and counts those.
+func (g *Gateway) hop(c *call, to candidate, tries int) *exchange.Error {
 	timeouts := c.x.Timeouts
-	failure := g.sendHop(c, to)
-	if failure != nil {
-		// Nobody else looks at them: the body is not being sent any more.
-		c.x.Timeouts = timeouts
+	failure := g.sendHop(c, to, tries)
+	if failure == nil {
+		return nil
+	}
+	// Nobody else looks at them: the body is not being sent any more.
+	c.x.Timeouts = timeouts
+	if !failure.Wrote && failure != errMove {
+		c.unwritten++
 	}
 	return failure
 }
 
-func (g *Gateway) sendHop(c *call, to candidate) *exchange.Error {
+func (g *Gateway) sendHop(c *call, to candidate, tries int) *exchange.Error {
 	x, q := c.x, c.at.pass.peer
 	moveable := !to.group.Lost && to.rung != route.RungPanic && !c.stays && replayable(&x.Request)
 	if moveable && c.awaitPeer(q) {
 		return c.note(c.settle())
 	}
 	c.startAttempt()
-	x.Request.Header.Set(exchange.FieldXGrayHop, c.hopValue(to))
+	x.Request.Header.Set(exchange.FieldXGrayHop, c.hopValue(to, tries))
 	c.stretch()
 	began := time.Now()
 	q.standIn.inFlight.Add(1)
@@ -96,7 +134,7 @@ func (g *Gateway) sendHop(c *call, to candidate) *exchange.Error {
 	c.headTook = time.Since(began)
 	x.Request.Header.Del(exchange.FieldXGrayHop)
 	if moveable && c.arrive(&q.standIn) {
-		g.metrics.sent(q, "moved")
+		g.sent(q, "moved")
 		return c.note(c.settle())
 	}
 	if err != nil {
@@ -132,11 +170,11 @@ func (c *call) stretch() {
 }
 
 // hopValue says what the other edge has to know.
-func (c *call) hopValue(to candidate) string {
+func (c *call) hopValue(to candidate, tries int) string {
 	x := c.x
 	h := hop{
 		from: c.g.opts.Edge, hops: 1, service: c.route.service.name, panicking: to.rung == route.RungPanic,
-		client: c.client, hash: c.hash, hashed: c.hashed, timeouts: x.Timeouts,
+		client: c.client, hash: c.hash, hashed: c.hashed, tries: tries, timeouts: x.Timeouts,
 	}
 	lane := c.laneOf(to)
 	h.selects = lane.Selects
@@ -188,12 +226,12 @@ func (g *Gateway) unreached(c *call, q *peer, failure *exchange.Error) *exchange
 	case failure.Fault != exchange.FaultUpstream || c.overdue(now):
 		return failure
 	case failure.Phase == exchange.PhaseConnect:
-		g.metrics.sent(q, "unreachable")
+		g.sent(q, "unreachable")
 		if q.failed(now) {
 			g.unreachable(q.isAt)
 		}
 	default:
-		g.metrics.sent(q, "broken-off")
+		g.sent(q, "broken-off")
 		c.left = q // its other connections may be about to break off, too
 		if !failure.Reused || failure.Timeout {
 			q.failed(now)
@@ -211,7 +249,7 @@ func (g *Gateway) answered(c *call, q *peer, to candidate) *exchange.Error {
 	v, ok := parseVerdict(text)
 	status := x.Response.Status
 	if ok && v.what == hopServed {
-		g.metrics.sent(q, hopServed)
+		g.sent(q, hopServed)
 		x.Response.Header.Del(exchange.FieldXGrayHop)
 		c.reported = true // to the other edge's trackers
 		c.metInstance(to, v.instance)
@@ -221,8 +259,9 @@ func (g *Gateway) answered(c *call, q *peer, to candidate) *exchange.Error {
 	failure := &exchange.Error{Phase: exchange.PhaseAwait, Fault: exchange.FaultUpstream, Timeout: v.timeout, Reused: v.reused, Wrote: true}
 	switch {
 	case ok && v.what == hopNotProcessed:
-		failure.Phase, failure.Fault, failure.Wrote = exchange.PhaseConnect, exchange.FaultGateway, false
+		failure.Phase, failure.Fault = exchange.PhaseConnect, exchange.FaultGateway
 		failure.Err = fmt.Errorf("edge %s: %w: %s", q.edge.ID, errNotProcessed, v.reason)
+		c.unwritten += max(v.tried-1, 0) // beside this attempt itself
 	case ok:
 		if v.gateway {
 			failure.Fault = exchange.FaultGateway
@@ -231,21 +270,23 @@ func (g *Gateway) answered(c *call, q *peer, to candidate) *exchange.Error {
 		failure.Err = fmt.Errorf("edge %s: its attempt failed", q.edge.ID)
 	case status >= 400 && status < 500:
 		// Refused for its form, before anything looked at it as a request.
-		failure.Phase, failure.Fault, failure.Wrote = exchange.PhaseConnect, exchange.FaultGateway, !atHand(&x.Request)
+		failure.Phase, failure.Fault = exchange.PhaseConnect, exchange.FaultGateway
 		failure.Err = fmt.Errorf("edge %s: %w: status %d", q.edge.ID, errNotProcessed, status)
 	default:
 		failure.Err = fmt.Errorf("edge %s: %w: status %d", q.edge.ID, errNoVerdict, status)
-	}
-	if failure.Wrote {
-		g.metrics.sent(q, hopFailed)
-	} else {
-		g.metrics.sent(q, hopNotProcessed)
 	}
 	if x.Response.Body != nil {
 		_ = x.Response.Body.Close() // it is not for the client
 	}
 	if x.Response.Tunnel != nil {
 		_ = x.Response.Tunnel.Close() // as above
+	}
+	// That edge's word gives nobody back what it has been sent of a body.
+	if errors.Is(failure.Err, errNotProcessed) && c.hasAll() {
+		failure.Wrote = false
+		g.sent(q, hopNotProcessed)
+	} else {
+		g.sent(q, hopFailed)
 	}
 	x.Response.Reset()
 	return c.note(failure)

@@ -22,7 +22,7 @@ func (g *Gateway) unreachable(lost func(*endpoint) bool) {
 // has sent the request here, the rules and the budget are that edge's.
 func (c *call) mayLeave() bool {
 	switch {
-	case !c.hasOther(c.decision.Lane) && !c.hasOther(c.decision.Fallback):
+	case !c.hasOther(c.decision.Lane, nil) && !c.hasOther(c.decision.Fallback, nil) && !c.hasOtherWay():
 		return false
 	case c.from != "":
 		return true
@@ -30,18 +30,25 @@ func (c *call) mayLeave() bool {
 	return c.counted < int(c.route.retries) && c.route.retryOn&RetryReset != 0 && c.route.service.budget.take()
 }
 
-// hasOther reports whether a lane has an endpoint that works and was not tried;
-// nil has none.
-func (c *call) hasOther(lane *route.Lane) bool {
+// hasOtherWay reports whether another edge leads to the endpoint that the request
+// waits for.
+func (c *call) hasOtherWay() bool {
+	q := c.at.pass.peer
+	return q != nil && c.holds.works() && q.standIn.zone.Load().through.hasOther(q)
+}
+
+// hasOther reports whether a lane has an endpoint, outside of a group, that would
+// take the request and was not tried; nil has none.
+func (c *call) hasOther(lane *route.Lane, outside *route.Group) bool {
 	if lane == nil {
 		return false
 	}
 	for _, group := range lane.Groups {
-		if slices.Contains(c.shut, shutGroup{group: group}) {
+		if group == outside || slices.Contains(c.shut, shutGroup{group: group}) {
 			continue
 		}
 		for _, e := range group.Endpoints {
-			if rt, ok := e.Runtime.(*endpoint); ok && rt.works() && !slices.Contains(c.tried, e) {
+			if e.Runtime.Admits() && !slices.Contains(c.tried, e) {
 				return true
 			}
 		}

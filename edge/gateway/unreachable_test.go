@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/grayfed/grayfed/federation"
@@ -59,6 +60,59 @@ func TestUnreachable(t *testing.T) {
 		eject(r, false)
 		close(open)
 		(<-get).expect(t, 200, "after all")
+	})
+
+	t.Run("another edge leads to the only endpoint", func(t *testing.T) {
+		waiting, release := make(chan struct{}, 1), make(chan struct{})
+		a := &fakeEdge{id: "a", answer: silentUntil(waiting, release)}
+		b := &fakeEdge{id: "b", answer: says(200, "served;instance=canary")}
+		r := peered(t, a, b)
+		r.configure(usersConfig(federation.Strict))
+		r.register(instance("canary", "az2", "v2", "192.0.2.9:80"))
+		get, post := make(chan answer, 1), make(chan answer, 1)
+		go func() { get <- r.ask("GET", "/", tagged, explain) }()
+		<-waiting
+		r.gateway.SetPeer(edgeOf("b", federation.EdgeSuspect), false) // all else goes to a
+		go func() { post <- r.ask("POST", "/", tagged, explain, "Content-Length: 0") }()
+		<-waiting
+		a.answers(unreachable)
+		for range peerFailures {
+			r.ask("GET", "/", tagged).expect(t, 200, "")
+		}
+		eventually(t, "the GET leaves a", func() bool { return r.gateway.peersByID()["a"].standIn.inFlight.Load() == 1 })
+		got := <-get
+		got.expect(t, 200, "")
+		if decision := got.Header.Get("x-gray-decision"); !strings.HasSuffix(decision, "instance=canary; through=b") {
+			t.Errorf("the GET: %s", decision)
+		}
+		close(release) // what cannot be sent again has waited on
+		got = <-post
+		got.expect(t, 200, "")
+		if decision := got.Header.Get("x-gray-decision"); !strings.HasSuffix(decision, "through=a") {
+			t.Errorf("the POST: %s", decision)
+		}
+	})
+
+	t.Run("where no other edge lets it in, it waits on", func(t *testing.T) {
+		waiting, release := make(chan struct{}, 1), make(chan struct{})
+		a := &fakeEdge{id: "a", answer: silentUntil(waiting, release)}
+		b := &fakeEdge{id: "b", answer: unreachable}
+		r := peered(t, a, b)
+		r.configure(usersConfig(federation.Strict))
+		r.register(instance("canary", "az2", "v2", "192.0.2.9:80"))
+		get := make(chan answer, 1)
+		go func() { get <- r.ask("GET", "/", tagged, explain) }()
+		<-waiting
+		a.answers(unreachable)
+		for range peerFailures { // b is the less busy one, so that its door closes first
+			r.ask("GET", "/", tagged).expect(t, 502, "connect-failed")
+		}
+		close(release)
+		got := <-get
+		got.expect(t, 200, "")
+		if decision := got.Header.Get("x-gray-decision"); !strings.HasSuffix(decision, "through=a") {
+			t.Errorf("decision %s", decision)
+		}
 	})
 
 	t.Run("what no retry is left for waits on", func(t *testing.T) {

@@ -19,6 +19,7 @@ type upload struct {
 	// broken: the last pull got nothing, because the client sent nothing, or
 	// not in time.
 	broken atomic.Bool
+	pulled atomic.Bool // some of it was
 }
 
 var (
@@ -27,6 +28,7 @@ var (
 )
 
 func (c *call) watchUpload() {
+	c.upload.pulled.Store(false)
 	body := c.x.Request.Body
 	if body == nil {
 		return
@@ -43,6 +45,9 @@ func (c *call) watchUpload() {
 	c.x.Request.Body = &c.upload
 }
 
+// hasAll reports whether all of the request is there for one more attempt.
+func (c *call) hasAll() bool { return !c.upload.pulled.Load() || atHand(&c.x.Request) }
+
 // stalled reports whether a failure is a timeout that the client brought about.
 func (u *upload) stalled(failure *exchange.Error) bool {
 	return u.body != nil && failure.Timeout && failure.Fault == exchange.FaultUpstream && u.broken.Load()
@@ -50,6 +55,7 @@ func (u *upload) stalled(failure *exchange.Error) bool {
 
 // Next implements [exchange.Body].
 func (u *upload) Next() ([]byte, error) {
+	u.pulled.Store(true)
 	piece, err := u.body.Next()
 	if err != nil && !errors.Is(err, io.EOF) {
 		u.broken.Store(true)
