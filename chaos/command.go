@@ -17,8 +17,13 @@ import (
 	"github.com/grayfed/grayfed/chaos/fault"
 )
 
-// maxOutput is how much of the end of a command's output its error has.
-const maxOutput = 1000
+const (
+	// maxOutput is how much of the end of a command's output its error has.
+	maxOutput = 1000
+	// outputDelay is how long the output of a program that has ended is read on:
+	// a child that it left behind may have it open for ever.
+	outputDelay = time.Second
+)
 
 // commands break and mend a real deployment.
 type commands struct {
@@ -72,31 +77,28 @@ func (f *commandFault) Mend(ctx context.Context) error {
 func (f *commandFault) String() string { return f.what }
 
 // run runs a program to its end. It is killed with its children when its time
-// is over; a child that it leaves behind after its end may go on.
-func (f *commandFault) run(ctx context.Context, argv []string) (err error) {
+// is over; a child that it leaves behind after its end may go on. It needs
+// nothing of the disk, which may be what is broken.
+func (f *commandFault) run(ctx context.Context, argv []string) error {
 	limited, cancel := context.WithTimeout(ctx, f.command.Timeout)
 	defer cancel()
-	// A file and not a pipe, which a child left behind would hold open.
-	output, err := os.CreateTemp("", "grayfed-drill-*")
-	if err != nil {
-		return fmt.Errorf("file for a command's output: %w", err)
-	}
-	defer func() { err = errors.Join(err, output.Close(), os.Remove(output.Name())) }()
 	program := exec.CommandContext(limited, argv[0], argv[1:]...)
 	program.Dir = f.dir
 	program.Env = append(os.Environ(), f.environment...)
+	output := new(tail)
 	program.Stdout, program.Stderr = output, output
+	program.WaitDelay = outputDelay
 	// A group of its own: Ctrl-C is the drill's to hear.
 	program.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	program.Cancel = func() error { return syscall.Kill(-program.Process.Pid, syscall.SIGKILL) }
 	failed := program.Run()
-	if failed == nil {
+	if failed == nil || errors.Is(failed, exec.ErrWaitDelay) { // the latter: it ended well, and left a child behind
 		return nil
 	}
 	if ctx.Err() == nil && limited.Err() != nil {
 		failed = fmt.Errorf("not done within %s", f.command.Timeout)
 	}
-	return fmt.Errorf("%s: %w%s", f.line(argv), failed, tail(output))
+	return fmt.Errorf("%s: %w%s", f.line(argv), failed, output)
 }
 
 // line is what an operator would type to run it by hand.
@@ -126,17 +128,24 @@ func quoted(word string) string {
 }
 
 // tail is the end of a command's output.
-func tail(output *os.File) string {
-	size, err := output.Seek(0, io.SeekEnd)
-	if err != nil || size == 0 {
+type tail struct{ kept []byte }
+
+var _ io.Writer = (*tail)(nil)
+
+// Write implements io.Writer.
+func (t *tail) Write(text []byte) (int, error) {
+	t.kept = append(t.kept, text[max(0, len(text)-maxOutput):]...)
+	t.kept = t.kept[max(0, len(t.kept)-maxOutput):]
+	return len(text), nil
+}
+
+// String is what an error has of it.
+func (t *tail) String() string {
+	text := strings.TrimSpace(string(t.kept))
+	if text == "" {
 		return ""
 	}
-	text := make([]byte, min(size, maxOutput))
-	n, err := output.ReadAt(text, size-int64(len(text)))
-	if err != nil && !errors.Is(err, io.EOF) {
-		return ""
-	}
-	return ": " + strings.TrimSpace(string(text[:n]))
+	return ": " + text
 }
 
 // environment has what a spec says; what it leaves out is not set.

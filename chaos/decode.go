@@ -200,9 +200,36 @@ func (d *Drill) check(p *problems) {
 	within(p, "slo.in_band", d.SLO.InBand, 0, time.Hour)
 	within(p, "slo.dns", d.SLO.DNS, 0, time.Hour)
 	within(p, "slo.p99", d.SLO.P99, 0, time.Hour)
-	within(p, "slo.detected", d.SLO.Detected, 0, time.Hour)
-	if d.SLO.DNS > 0 && !slices.ContainsFunc(d.Load.Streams, func(s Stream) bool { return s.Via == ViaDNS }) {
+	within(p, "slo.p99_untagged", d.SLO.P99Untagged, 0, time.Hour)
+	if d.SLO.P99Untagged > 0 && d.Load.Mix.Untagged <= 0 {
+		p.add("slo.p99_untagged", "is judged by untagged requests, and load.mix has none")
+	}
+	if d.SLO.DNS > 0 && !d.Load.byDNS() {
 		p.add("slo.dns", "is judged by a stream via dns, and load.streams has none")
+	}
+	if d.NeedsDNS && !d.Load.byDNS() {
+		p.add("needs_dns", "is of a drill with a stream via dns, and load.streams has none")
+	}
+	d.SLO.Detected.check(p, len(d.Faults))
+}
+
+func (d *Detected) check(p *problems, faults int) {
+	within(p, "slo.detected.within", d.Within, 0, time.Hour)
+	switch {
+	case d.Within == 0 && len(d.Of)+len(d.By) > 0:
+		p.add("slo.detected.within", "is missing: say how soon")
+	case d.Within > 0 && faults == 0:
+		p.add("slo.detected", "is of a fault, and there is none")
+	}
+	for i, zone := range d.Of {
+		if zone == "" {
+			p.add(fmt.Sprintf("slo.detected.of[%d]", i), "is empty, allowed the name of a zone")
+		}
+	}
+	for i, by := range d.By {
+		if !slices.Contains(ways(), by) {
+			p.add(fmt.Sprintf("slo.detected.by[%d]", i), "found %q, allowed %s", by, strings.Join(ways(), ", "))
+		}
 	}
 }
 

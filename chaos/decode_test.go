@@ -3,8 +3,10 @@ package chaos
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // good is a drill that uses every field.
@@ -27,7 +29,9 @@ faults:
     do:
       - {kind: partition, from: [az1], client: true}
       - {kind: kill, parts: ["az1/*"]}
-slo: {lost_idempotent_percent: 0, lost_percent: 1, fallbacks: 0, in_band: 1s, dns: 5s, p99: 1s, detected: 5s}
+slo: {lost_idempotent_percent: 0, lost_percent: 1, fallbacks: 0, in_band: 1s, dns: 5s, p99: 1s, p99_untagged: 1s,
+  detected: {within: 5s, by: [gossip, health]}}
+needs_dns: true
 budget_percent: 5
 `
 
@@ -36,6 +40,9 @@ func TestDecode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if seen := d.SLO.Detected; seen.Within != 5*time.Second || !slices.Equal(seen.Of, []string{"az1"}) || len(seen.By) != 2 || !d.NeedsDNS {
+		t.Errorf("decoded %+v", d)
+	}
 	if d.Load.Streams[0].Edges["az2"] != 3 || d.Faults[0].Do[1].Kind != "kill" || *d.SLO.Lost != 1 || d.SLO.Fallbacks == nil {
 		t.Errorf("decoded %+v", d)
 	}
@@ -43,7 +50,7 @@ func TestDecode(t *testing.T) {
 		name, replace, with string
 		says                []string
 	}{
-		{"unknown field", "budget_percent: 5", "budget: 5", []string{"x.yaml:21: field budget not found"}},
+		{"unknown field", "budget_percent: 5", "budget: 5", []string{"x.yaml:23: field budget not found"}},
 		{"unknown fault", "kind: kill", "kind: explode", []string{`x.yaml:19: faults[0].do[1]: fault kind "explode" is not known; known are`}},
 		{"unknown field of a fault", `parts: ["az1/*"]`, "part: az1", []string{"x.yaml:19: field part not found"}},
 		{"field of no use to a fault", `parts: ["az1/*"]`, "percent: 5", []string{"x.yaml:19: faults[0].do[1]: fault kill: it has no use for"}},
@@ -56,8 +63,13 @@ func TestDecode(t *testing.T) {
 		{"unknown way", "via: dns", "via: pigeon", []string{`x.yaml:10: load.streams[1].via: found "pigeon"`}},
 		{"edges of dns", "{via: dns, share: 1}", "{via: dns, share: 1, edges: {az1: 1}}", []string{"x.yaml:10: load.streams[1].edges"}},
 		{"dns not measured", "    - {via: dns, share: 1}\n", "", []string{"slo.dns: is judged by a stream via dns"}},
+		{"nothing about DNS", "    - {via: dns, share: 1}\n", "", []string{"needs_dns: is of a drill with a stream via dns"}},
+		{"nothing untagged", "untagged: 1,", "untagged: 0,", []string{"x.yaml:20: slo.p99_untagged: is judged by untagged requests"}},
+		{"no way to notice", "by: [gossip, health]", "by: [gossip, dreams]", []string{`x.yaml:21: slo.detected.by[1]: found "dreams", allowed gossip, failover, requests, health, registry, configuration`}},
+		{"a sign of nowhere", "by: [gossip", `of: [""], by: [gossip`, []string{"x.yaml:21: slo.detected.of[0]: is empty"}},
+		{"a sign at any time", "within: 5s, by", "by", []string{"slo.detected.within: is missing"}},
 		{"no budget", "budget_percent: 5", "", []string{"budget_percent: found 0"}},
-		{"budget not a number", "budget_percent: 5", "budget_percent: .nan", []string{"x.yaml:21: budget_percent: found NaN"}},
+		{"budget not a number", "budget_percent: 5", "budget_percent: .nan", []string{"x.yaml:23: budget_percent: found NaN"}},
 		{"no name", "name: x", "name: \"\"", []string{"x.yaml:1: name"}},
 		{"two at once", "rate: 100\n  duration: 10s", "rate: 0\n  duration: 2h", []string{"load.rate", "load.duration"}},
 		{"another document", "budget_percent: 5", "budget_percent: 5\n---\nname: y", []string{"x.yaml: more than one YAML document"}},

@@ -20,20 +20,40 @@ const (
 	followAgain = 250 * time.Millisecond
 )
 
+// Ways in which edges notice what is wrong, as reports name them.
+const (
+	byGossip        = "gossip"        // an edge is suspect, dead, or has left
+	byFailover      = "failover"      // an edge has decided anew on its entry in DNS
+	byRequests      = "requests"      // a zone is given up
+	byHealth        = "health"        // an instance is ejected
+	byRegistry      = "registry"      // an instance is orphaned, adopted or expired
+	byConfiguration = "configuration" // documents are refused
+)
+
+// ways are those that a drill may wait for.
+func ways() []string {
+	return []string{byGossip, byFailover, byRequests, byHealth, byRegistry, byConfiguration}
+}
+
 // watcher follows the events of all edges and keeps those that say that
 // something is wrong.
 type watcher struct {
 	start time.Time
+	who   *census
 
 	mu   sync.Mutex
 	seen []report.Detection
 }
 
-// run returns when ctx ends.
-func (w *watcher) run(ctx context.Context, edges []Edge) {
+// run returns when ctx ends. A panic of one that follows is told to failed.
+func (w *watcher) run(ctx context.Context, edges []Edge, failed func(error)) {
 	var followers sync.WaitGroup
 	for _, e := range edges {
-		followers.Go(func() { w.follow(ctx, e) })
+		followers.Go(func() {
+			if err := guarded(func() error { w.follow(ctx, e); return nil }); err != nil {
+				failed(err)
+			}
+		})
 	}
 	followers.Wait()
 }
@@ -46,7 +66,7 @@ func (w *watcher) follow(ctx context.Context, e Edge) {
 			}
 			if by, what := sign(&event); by != "" {
 				// The edge's clock may be what is broken: ours counts.
-				w.add(report.Detection{At: time.Since(w.start), By: by, Edge: e.Zone, What: what})
+				w.add(report.Detection{At: time.Since(w.start), By: by, Edge: e.Zone, Of: w.who.about(&event, e.Zone), What: what})
 			}
 		}
 		select {
@@ -98,17 +118,17 @@ func sign(e *api.Event) (by, what string) {
 		if e.Status == "alive" {
 			return "", ""
 		}
-		return "gossip", "edge " + e.Edge + " is " + e.Status
+		return byGossip, "edge " + e.Edge + " is " + e.Status
 	case api.EventInstanceOrphaned, api.EventInstanceExpired, api.EventInstanceOrphanExpired, api.EventInstanceAdopted:
-		return "registry", "instance " + e.Instance + " " + strings.TrimPrefix(string(e.Type), "instance.")
+		return byRegistry, "instance " + e.Instance + " " + strings.TrimPrefix(string(e.Type), "instance.")
 	case api.EventDocumentsRefused:
-		return "configuration", "documents refused"
+		return byConfiguration, "documents refused"
 	case api.EventInstanceEjected:
-		return "health", "instance " + e.Instance + " ejected"
+		return byHealth, "instance " + e.Instance + " ejected"
 	case api.EventZoneDemoted:
-		return "requests", "zone " + e.Zone + " demoted"
+		return byRequests, "zone " + e.Zone + " demoted"
 	case api.EventFailover:
-		return "failover", "edge " + e.Edge + " is " + e.Status + ": " + e.Detail
+		return byFailover, "edge " + e.Edge + " is " + e.Status + ": " + e.Detail
 	default:
 		return "", ""
 	}

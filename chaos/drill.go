@@ -4,9 +4,12 @@
 package chaos
 
 import (
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/grayfed/grayfed/chaos/fault"
+	"github.com/grayfed/grayfed/chaos/report"
 )
 
 // Via is how the requests of a stream find their edge.
@@ -38,6 +41,9 @@ type Drill struct {
 	// Faults are the time line.
 	Faults []Step `yaml:"faults"`
 	SLO    SLO    `yaml:"slo"`
+	// NeedsDNS: it is about DNS, and refused by a target that has none. Others
+	// go without what they would judge by it.
+	NeedsDNS bool `yaml:"needs_dns"`
 	// Budget is how many percent of all requests that are to be sent may be
 	// lost or answered wrongly before the drill stops and mends, above 0 to
 	// 100. Requests that entered an edge while it was lost do not count.
@@ -117,7 +123,7 @@ type SLO struct {
 	// Lost is percent of all requests that entered surviving edges.
 	Lost *float64 `yaml:"lost_percent"`
 	// Fallbacks is how many permissive requests may be answered by the
-	// baseline.
+	// baseline. Where it is given, none may in the steady state.
 	Fallbacks *int `yaml:"fallbacks"`
 	// InBand is how long requests that enter surviving edges may be touched by
 	// a fault.
@@ -127,9 +133,40 @@ type SLO struct {
 	// P99 bounds the latency of what entered surviving edges, over the whole
 	// load.
 	P99 time.Duration `yaml:"p99"`
-	// Detected is within which time an edge must have said that it noticed the
-	// first fault.
-	Detected time.Duration `yaml:"detected"`
+	// P99Untagged is the same of untagged requests alone.
+	P99Untagged time.Duration `yaml:"p99_untagged"`
+	// Detected is what an edge must have said of the first fault.
+	Detected Detected `yaml:"detected"`
+}
+
+// Detected is a sign that a drill waits for.
+type Detected struct {
+	// Within is since the fault began; 0: no sign is waited for.
+	Within time.Duration `yaml:"within"`
+	// Of are the zones one of which it must be about. Left out, they are those
+	// that the first fault loses, or any where it loses none.
+	Of []string `yaml:"of"`
+	// By are the ways to notice, of which it must be one, as [report.Detection]
+	// has them; any when left out.
+	By []string `yaml:"by"`
+}
+
+// counts reports a sign that is one of those waited for.
+func (d *Detected) counts(seen *report.Detection) bool {
+	within := func(list []string, word string) bool { return len(list) == 0 || slices.Contains(list, word) }
+	return seen.Edge != "" && within(d.By, seen.By) && within(d.Of, seen.Of)
+}
+
+// goal says what is waited for.
+func (d *Detected) goal() string {
+	text := "within " + d.Within.String()
+	if len(d.By) > 0 {
+		text += " by " + strings.Join(d.By, " or ")
+	}
+	if len(d.Of) > 0 {
+		text += ", about " + strings.Join(d.Of, " or ")
+	}
+	return text
 }
 
 // withDefaults fills in what is left out.
@@ -146,6 +183,29 @@ func (d *Drill) withDefaults() {
 	if d.Steady.Slow == 0 {
 		d.Steady.Slow = defaultSlow
 	}
+	if d.SLO.Detected.Within > 0 && len(d.SLO.Detected.Of) == 0 {
+		d.SLO.Detected.Of = d.losesFirst()
+	}
+}
+
+// losesFirst are the zones that the faults lose which begin first.
+func (d *Drill) losesFirst() []string {
+	first := d.Load.Duration
+	for i := range d.Faults {
+		first = min(first, d.Faults[i].At)
+	}
+	var zones []string
+	for i := range d.Faults {
+		if d.Faults[i].At == first {
+			zones = append(zones, d.Faults[i].Loses...)
+		}
+	}
+	return zones
+}
+
+// byDNS reports a load part of which goes by DNS.
+func (l *Load) byDNS() bool {
+	return slices.ContainsFunc(l.Streams, func(s Stream) bool { return s.Via == ViaDNS })
 }
 
 // end is when the last of what the time line mends by itself is to be mended.

@@ -46,11 +46,21 @@ func (c *live) take() (lost, wrong int, latencies []time.Duration) {
 	return c.lost, c.wrong, latencies
 }
 
+// burned is errBudget when more than percent of the planned requests are lost or
+// answered wrongly.
+func (c *live) burned(percent float64, planned int) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n := c.lost + c.wrong; float64(n) > percent/100*float64(planned) {
+		return fmt.Errorf("%w: %d of %d requests lost or answered wrongly, allowed %g%%", errBudget, n, planned, percent)
+	}
+	return nil
+}
+
 // follow tells of progress and ends the run when its budget is burned.
 func (c *live) follow(ctx context.Context, r *runner, line *timeline, planned int, stop context.CancelCauseFunc) {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
-	allowed := r.drill.Budget / 100 * float64(planned)
 	for {
 		select {
 		case <-ctx.Done():
@@ -63,8 +73,8 @@ func (c *live) follow(ctx context.Context, r *runner, line *timeline, planned in
 			Elapsed: line.now(), Of: r.drill.Load.Duration, Rate: float64(len(latencies)) / tick.Seconds(),
 			P50: quantile(latencies, 0.5), P99: quantile(latencies, 0.99), Lost: lost, Wrong: wrong, Broken: line.brokenNow(),
 		})
-		if burned := lost + wrong; float64(burned) > allowed {
-			stop(fmt.Errorf("%w: %d of %d requests lost or answered wrongly, allowed %g%%", errBudget, burned, planned, r.drill.Budget))
+		if err := c.burned(r.drill.Budget, planned); err != nil {
+			stop(err)
 			return
 		}
 	}

@@ -67,6 +67,7 @@ type sums struct {
 	report.Totals
 	fallbacks int
 	p99       time.Duration // of what entered surviving edges
+	p99Plain  time.Duration // of what is untagged of it
 	slowest   time.Duration
 	tooSlow   int // of Surviving: took longer than slow
 	late      time.Duration
@@ -79,6 +80,7 @@ func (m *measured) sum() *sums {
 	lost := m.lostSpans()
 	needed := m.standbyNeeded()
 	latencies := make([]time.Duration, 0, len(m.outcomes))
+	var plain []time.Duration // latencies of untagged requests
 	lates := make([]time.Duration, 0, len(m.outcomes))
 	reason := func(text string) {
 		if _, known := s.Reasons[text]; !known && len(s.Reasons) >= maxReasons {
@@ -122,13 +124,18 @@ func (m *measured) sum() *sums {
 			s.Idempotent++
 		}
 		latencies = append(latencies, o.latency())
+		if o.class == untagged {
+			plain = append(plain, o.latency())
+		}
 		if o.latency() > m.slow {
 			s.tooSlow++
 		}
 	}
 	slices.Sort(latencies)
+	slices.Sort(plain)
 	slices.Sort(lates)
 	s.p99, s.slowest = quantile(latencies, 0.99), quantile(latencies, 1)
+	s.p99Plain = quantile(plain, 0.99)
 	s.lateP99, s.late = quantile(lates, 0.99), quantile(lates, 1)
 	return s
 }

@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -196,44 +197,86 @@ func TestAnswers(t *testing.T) {
 // TestChecks: each demand holds at its bound and fails beyond it.
 func TestChecks(t *testing.T) {
 	one, zero, none := 1.0, 0.0, 0
-	d := &Drill{SLO: SLO{LostIdempotent: &one, Lost: &zero, Fallbacks: &none, InBand: time.Second, DNS: 5 * time.Second, P99: 10 * ms, Detected: 2 * time.Second}}
-	well := func() (*sums, []report.Recovery, []report.Detection) {
-		s := &sums{p99: 10 * ms}
+	d := &Drill{
+		Load: Load{Streams: []Stream{{Via: ViaDNS}}},
+		SLO: SLO{
+			LostIdempotent: &one, Lost: &zero, Fallbacks: &none, InBand: time.Second, DNS: 5 * time.Second, P99: 10 * ms, P99Untagged: 5 * ms,
+			Detected: Detected{Within: 2 * time.Second, Of: []string{"az1"}, By: []string{"gossip", "health"}},
+		},
+	}
+	well := func() *findings {
+		s := &sums{p99: 10 * ms, p99Plain: 5 * ms}
 		s.Surviving, s.Idempotent = 1000, 100
 		s.LostIdempotent = 1
-		return s, []report.Recovery{{InBand: time.Second, DNS: 5 * time.Second, Found: true}},
-			[]report.Detection{{At: ms, Edge: "az1", What: "before"}, {At: 1100 * ms, By: "load"}, {At: 3 * time.Second, By: "gossip", Edge: "az2"}}
+		return &findings{
+			sums: s, dns: true, begun: time.Second, recoveries: []report.Recovery{{InBand: time.Second, DNS: 5 * time.Second, Found: true}},
+			detections: []report.Detection{
+				{At: ms, By: "gossip", Edge: "az1", Of: "az1", What: "before"}, {At: 1100 * ms, By: "load", Of: "az1"},
+				{At: 3 * time.Second, By: "gossip", Edge: "az2", Of: "az1"},
+			},
+		}
 	}
-	failing := func(s *sums, r []report.Recovery, seen []report.Detection) string {
+	failing := func(f *findings) string {
 		names := ""
-		for _, c := range d.checks(s, r, seen, time.Second, true) {
+		for _, c := range d.checks(f) {
 			if !c.OK {
 				names += c.Name + ";"
 			}
 		}
 		return names
 	}
-	s, r, seen := well()
-	if got := failing(s, r, seen); got != "" {
+	if got := failing(well()); got != "" {
 		t.Errorf("at the bounds: %s", got)
 	}
-	for want, break1 := range map[string]func(*sums, []report.Recovery, []report.Detection){
-		"idempotent requests lost;":                     func(s *sums, _ []report.Recovery, _ []report.Detection) { s.LostIdempotent = 2 },
-		"requests lost;":                                func(s *sums, _ []report.Recovery, _ []report.Detection) { s.Lost = 1 },
-		"answers of a wrong version;":                   func(s *sums, _ []report.Recovery, _ []report.Detection) { s.Wrong = 1 },
-		"answers of a standby without need;":            func(s *sums, _ []report.Recovery, _ []report.Detection) { s.Premature = 1 },
-		"permissive requests answered by the baseline;": func(s *sums, _ []report.Recovery, _ []report.Detection) { s.fallbacks = 1 },
-		"p99 latency;":                                  func(s *sums, _ []report.Recovery, _ []report.Detection) { s.p99++ },
-		"recovery in band;":                             func(_ *sums, r []report.Recovery, _ []report.Detection) { r[0].InBand++ },
-		"recovery by DNS;":                              func(_ *sums, r []report.Recovery, _ []report.Detection) { r[0].DNS++ },
-		"recovery in band;recovery by DNS;":             func(_ *sums, r []report.Recovery, _ []report.Detection) { r[0].Found = false },
-		"detected by an edge;":                          func(_ *sums, _ []report.Recovery, seen []report.Detection) { seen[2].At++ },
-		"idempotent requests lost;requests lost;":       func(s *sums, _ []report.Recovery, _ []report.Detection) { s.Surviving, s.Idempotent = 0, 0 },
+	for _, c := range []struct {
+		want   string
+		break1 func(*findings)
+	}{
+		{"idempotent requests lost;", func(f *findings) { f.LostIdempotent = 2 }},
+		{"requests lost;", func(f *findings) { f.Lost = 1 }},
+		{"answers of a wrong version;", func(f *findings) { f.Wrong = 1 }},
+		{"answers of a standby without need;", func(f *findings) { f.Premature = 1 }},
+		{"permissive requests answered by the baseline;", func(f *findings) { f.fallbacks = 1 }},
+		{"p99 latency;", func(f *findings) { f.p99++ }},
+		{"p99 latency of untagged requests;", func(f *findings) { f.p99Plain++ }},
+		{"recovery in band;", func(f *findings) { f.recoveries[0].InBand++ }},
+		{"recovery by DNS;", func(f *findings) { f.recoveries[0].DNS++ }},
+		{"recovery in band;recovery by DNS;", func(f *findings) { f.recoveries[0].Found = false }},
+		{"detected by an edge;", func(f *findings) { f.detections[2].At++ }},
+		{"detected by an edge;", func(f *findings) { f.detections[2].Of = "az2" }},
+		{"detected by an edge;", func(f *findings) { f.detections[2].Of = "" }},
+		{"detected by an edge;", func(f *findings) { f.detections[2].By = "registry" }},
+		{"detected by an edge;", func(f *findings) { f.detections[2].Edge = "" }},
+		{"idempotent requests lost;requests lost;", func(f *findings) { f.Surviving, f.Idempotent = 0, 0 }},
+		{"", func(f *findings) { f.dns, f.Premature, f.recoveries[0].DNS = false, 1, time.Hour }},
 	} {
-		s, r, seen := well()
-		break1(s, r, seen)
-		if got := failing(s, r, seen); got != want {
-			t.Errorf("failing %q, want %q", got, want)
+		f := well()
+		c.break1(f)
+		if got := failing(f); got != c.want {
+			t.Errorf("failing %q, want %q", got, c.want)
 		}
+	}
+	if d.notJudged(true) != nil || !slices.Equal(d.notJudged(false), []string{
+		"answers of a standby without need: the target has no DNS", "recovery by DNS: the target has no DNS",
+	}) {
+		t.Errorf("not judged are %q", d.notJudged(false))
+	}
+	d.Load.Streams[0].Via = ViaEdges
+	if got := d.notJudged(false); got != nil {
+		t.Errorf("of a drill without DNS %q are not judged", got)
+	}
+}
+
+// TestUntaggedKeepTheirPace: tagged requests do not count, nor those in a lost
+// edge.
+func TestUntaggedKeepTheirPace(t *testing.T) {
+	m := &measured{target: testTarget("az1", "az2"), slow: time.Second, steps: []brokenStep{{loses: []int{0}}}}
+	tagged := request(1, 0, 300*ms, "")
+	tagged.class = permissive
+	for range 100 {
+		m.outcomes = append(m.outcomes, request(1, 0, 5*ms, ""), request(0, 0, 900*ms, ""), tagged)
+	}
+	if s := m.sum(); s.p99Plain != 5*ms || s.p99 != 300*ms {
+		t.Errorf("p99 %s untagged and %s in all, want 5ms and 300ms", s.p99Plain, s.p99)
 	}
 }

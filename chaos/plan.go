@@ -27,7 +27,7 @@ func Plan(o Options) (string, error) {
 	for _, note := range o.Target.Notes {
 		line("        %s", note)
 	}
-	line("steady  %s: no request lost, at most 1%% over %s; else nothing is broken", d.Steady.For, d.Steady.Slow)
+	line("steady  %s: no request lost, at most 1%% over %s%s; else nothing is broken", d.Steady.For, d.Steady.Slow, noFallbacks(d))
 	line("load    %d requests/s for %s, %d in all: %s", rate, d.Load.Duration,
 		requests(rate, d.Load.Duration), d.Load.describe(o.Target))
 	type entry struct {
@@ -50,8 +50,20 @@ func Plan(o Options) (string, error) {
 		line("%7s %s", e.at, e.text)
 	}
 	line("budget  stops and mends when %g%% of the requests are lost or answered wrongly", d.Budget)
-	for _, c := range d.checks(new(sums), nil, nil, 0, len(o.Target.DNS.Servers) > 0) {
+	dns := len(o.Target.DNS.Servers) > 0
+	for _, c := range d.checks(&findings{sums: new(sums), dns: dns}) {
 		line("must    %s: %s", c.Name, c.Goal)
 	}
+	line("must    %s: within %s", steadyAgain, settleAgain)
+	for _, what := range d.notJudged(dns) {
+		line("not judged: %s", what)
+	}
 	return b.String(), nil
+}
+
+func noFallbacks(d *Drill) string {
+	if d.SLO.Fallbacks == nil {
+		return ""
+	}
+	return ", no permissive request answered by the baseline"
 }

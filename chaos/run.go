@@ -61,15 +61,16 @@ func Run(ctx context.Context, o Options) ([]*report.Run, error) {
 	if err := answers(ctx, o.Target); err != nil {
 		return nil, err
 	}
+	if err := r.begin(ctx); err != nil {
+		return nil, err
+	}
 	var runs []*report.Run
-	patience := settleFirst
 	for n := range max(1, o.Runs) {
-		o.Progress.Begin()
-		o.Progress.Say(fmt.Sprintf("run %d of %d: waiting for the steady state to hold for %s", n+1, max(1, o.Runs), o.Drill.Steady.For))
-		if err := r.awaitSteady(ctx, patience); err != nil {
-			return runs, err
+		if r.who, err = takeCensus(ctx, o.Target); err != nil {
+			return runs, fmt.Errorf("before anything was broken: %w", err)
 		}
-		patience = settleAgain
+		o.Progress.Begin()
+		o.Progress.Say(fmt.Sprintf("run %d of %d", n+1, max(1, o.Runs)))
 		run, well := r.once(ctx, n)
 		o.Progress.End()
 		runs = append(runs, run)
@@ -92,6 +93,11 @@ type runner struct {
 	target  *Target
 	rate    int
 	client  *client
+	who     *census
+	// answers are those of each zone's instances in the first steady state.
+	answers []int
+	// patience is how long the steady state may take to hold again.
+	patience time.Duration
 }
 
 func newRunner(o *Options) (*runner, error) {
@@ -105,7 +111,7 @@ func newRunner(o *Options) (*runner, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &runner{options: o, drill: o.Drill, target: o.Target, rate: cmp.Or(o.Rate, o.Drill.Load.Rate), client: c}, nil
+	return &runner{options: o, drill: o.Drill, target: o.Target, rate: cmp.Or(o.Rate, o.Drill.Load.Rate), client: c, patience: settleAgain}, nil
 }
 
 // requests is how many a rate makes in a time, at least one.
@@ -135,53 +141,66 @@ func (r *runner) once(ctx context.Context, n int) (run *report.Run, well bool) {
 	start := time.Now()
 	run.Started = start.UTC()
 	line := newTimeline(d, r.target, faults, start, func(what string) {
-		r.options.Progress.Say(fmt.Sprintf("%5.1f s  %s", time.Since(start).Seconds(), what))
+		// What cannot be told is mended all the same.
+		_ = guarded(func() error {
+			r.options.Progress.Say(fmt.Sprintf("%5.1f s  %s", time.Since(start).Seconds(), what))
+			return nil
+		})
 	})
+	var loaded, aside, played sync.WaitGroup
 	over := false
 	defer func() {
-		if !over {
-			_ = line.mend() // this very goroutine panics, which says more than what mending does
+		if !over { // this very goroutine panics, which says more than what mending does
+			stop(nil)
+			played.Wait()
+			_ = line.mend()
 		}
 	}()
 
+	// A panic of whatever runs beside ends the load, and not the program.
+	fenced := func(do func()) {
+		if err := guarded(func() error { do(); return nil }); err != nil {
+			stop(err)
+		}
+	}
 	var counts live
-	g := r.generator(d.Load.Duration, func(o *outcome) { counts.add(o, *line.lost.Load()) })
-	watch := &watcher{start: start}
+	g := r.generator(d.Load.Duration, func(o *outcome) { fenced(func() { counts.add(o, *line.lost.Load()) }) })
+	watch := &watcher{start: start, who: r.who}
 	watching, unwatch := context.WithCancel(ctx)
 	defer unwatch()
 	var outcomes []outcome
-	var loaded, aside sync.WaitGroup
-	ended := make(chan struct{}) // the load
-	parallel := func(group *sync.WaitGroup, do func()) {
-		group.Go(func() {
-			if err := guarded(func() error { do(); return nil }); err != nil {
-				stop(err)
-			}
-		})
-	}
-	parallel(&aside, func() { watch.run(watching, r.target.Edges) })
-	parallel(&aside, func() { counts.follow(loading, r, line, g.count, stop) })
-	parallel(&loaded, func() {
+	ended := make(chan struct{}) // the load; closed after it has become the cause
+	aside.Go(func() { fenced(func() { watch.run(watching, r.target.Edges, stop) }) })
+	aside.Go(func() { fenced(func() { counts.follow(loading, r, line, g.count, stop) }) })
+	loaded.Go(func() {
 		defer close(ended)
-		outcomes = g.run(loading, start)
+		fenced(func() { outcomes = g.run(loading, start) })
 	})
-	var played sync.WaitGroup
-	parallel(&played, func() { line.run(loading, stop) })
+	played.Go(func() { fenced(func() { line.run(loading, stop) }) })
 
 	select {
 	case <-ended:
 	case <-loading.Done():
 	}
 	cause := context.Cause(loading)
+	if cause == nil {
+		cause = counts.burned(d.Budget, g.count)
+	}
 	stop(nil)
 	played.Wait()
+	if cause == nil {
+		line.askWhatIsLeft(ctx)
+	}
 	mended := line.mend()
 	over = true
 	loaded.Wait() // what is under way ends within the client's timeout
 	unwatch()
 	aside.Wait()
 	r.judge(run, line, watch, outcomes)
-	return run, r.end(ctx, run, cause, mended)
+	if well = r.end(ctx, run, line, cause, mended); well {
+		well = r.settle(ctx, run, start.Add(line.lastMending()))
+	}
+	return run, well
 }
 
 // judge fills in what was measured.
@@ -202,7 +221,9 @@ func (r *runner) judge(run *report.Run, line *timeline, watch *watcher, outcomes
 		}
 	}
 	sortDetections(run.Detections)
-	run.Checks = r.drill.checks(s, run.Recoveries, run.Detections, begun, len(r.target.DNS.Servers) > 0)
+	dns := len(r.target.DNS.Servers) > 0
+	run.Checks = r.drill.checks(&findings{sums: s, recoveries: run.Recoveries, detections: run.Detections, begun: begun, dns: dns})
+	run.NotJudged = r.drill.notJudged(dns)
 	run.Verdict = report.Passed
 	if slices.ContainsFunc(run.Checks, func(c report.Check) bool { return !c.OK }) {
 		run.Verdict = report.Failed
@@ -214,7 +235,7 @@ func (r *runner) judge(run *report.Run, line *timeline, watch *watcher, outcomes
 
 // end says what else became of a run, the worst last, and whether another may
 // follow.
-func (r *runner) end(ctx context.Context, run *report.Run, cause, mended error) (well bool) {
+func (r *runner) end(ctx context.Context, run *report.Run, line *timeline, cause, mended error) (well bool) {
 	ended := func(as report.Outcome, why string) { run.Verdict, run.Reason, well = as, why, false }
 	well = true
 	for _, mark := range run.Faults {
@@ -225,22 +246,55 @@ func (r *runner) end(ctx context.Context, run *report.Run, cause, mended error) 
 	if planned := r.drill.faultCount(); cause == nil && len(run.Faults) < planned {
 		ended(report.Broken, fmt.Sprintf("%d of %d faults had begun when the load ended", len(run.Faults), planned))
 	}
+	if idle := line.idle(); idle != nil {
+		ended(report.Broken, idle.Error())
+	}
 	unmended := new(NotMendedError)
 	switch {
 	case cause == nil:
 	case errors.Is(cause, errBudget):
 		ended(report.Aborted, cause.Error())
-	case ctx.Err() != nil && errors.Is(context.Cause(ctx), context.Canceled):
-		ended(report.Aborted, "told to stop")
 	case ctx.Err() != nil:
-		ended(report.Aborted, context.Cause(ctx).Error())
+		ended(stopped(ctx))
 	case errors.As(cause, &unmended) && mended == nil:
 		ended(report.Broken, fmt.Sprintf("mended at the second try only: %s: %v", unmended.Fault, unmended.Err))
 	default:
 		ended(report.Broken, cause.Error())
 	}
 	if mended != nil {
-		ended(report.Broken, mended.Error())
+		ended(report.Broken, r.unmended(ctx, mended).Error())
 	}
 	return well
+}
+
+// stopped says what a run is that ctx has ended.
+func stopped(ctx context.Context) (report.Outcome, string) {
+	cause := context.Cause(ctx)
+	switch {
+	case errors.Is(cause, errTargetEnded):
+		return report.Broken, cause.Error()
+	case errors.Is(cause, context.Canceled):
+		return report.Aborted, "told to stop"
+	default:
+		return report.Aborted, cause.Error()
+	}
+}
+
+// endTimeout is how long a target that ends may take until it is known: its
+// processes end one after another, and what is to be mended there fails already.
+const endTimeout = 30 * time.Second
+
+// unmended is what is left to do; of a target that has ended, why it has: there
+// is nothing left to be mended.
+func (r *runner) unmended(ctx context.Context, err error) error {
+	if r.target.mayEnd {
+		select {
+		case <-ctx.Done():
+		case <-time.After(endTimeout):
+		}
+	}
+	if cause := context.Cause(ctx); errors.Is(cause, errTargetEnded) {
+		return cause
+	}
+	return err
 }

@@ -23,7 +23,7 @@ func testDrill(change ...func(*Drill)) *Drill {
 		Load:   Load{Rate: 200, Duration: time.Second, Streams: []Stream{{Via: ViaEdges, Share: 1}}, Mix: Mix{Untagged: 1, Permissive: 1, Strict: 1, Posts: 20}},
 		Steady: Steady{For: 100 * time.Millisecond, Slow: 5 * time.Second},
 		Faults: []Step{{At: 300 * time.Millisecond, For: 400 * time.Millisecond, Loses: []string{"az1"}, Do: []fault.Spec{{Kind: "kill", Parts: []string{"az1/edge"}}}}},
-		SLO:    SLO{LostIdempotent: &zero, Lost: &zero, InBand: time.Second, Detected: time.Minute},
+		SLO:    SLO{LostIdempotent: &zero, Lost: &zero, InBand: time.Second, Detected: Detected{Within: time.Minute, By: []string{"gossip"}}},
 		Budget: 10,
 	}
 	d.withDefaults()
@@ -98,7 +98,7 @@ func TestRun(t *testing.T) {
 	}
 	seen := false
 	for _, d := range run.Detections {
-		seen = seen || d.By == "gossip" && d.Edge == "az1" && d.What == "edge az9-edge is dead"
+		seen = seen || d.By == "gossip" && d.Edge == "az1" && d.Of == "az1" && d.What == "edge az1-edge is dead"
 	}
 	if !seen {
 		t.Errorf("detections %+v", run.Detections)
@@ -238,6 +238,9 @@ func TestNeverHalfRun(t *testing.T) {
 		{"TLS that it has not", func(_ *site, d *Drill) { d.Load.Streams[0].TLS = true }, "no TLS listener"},
 		{"DNS that it has not", func(_ *site, d *Drill) { d.Load.Streams[0] = Stream{Via: ViaDNS, Share: 1} }, "all load goes by DNS"},
 		{"no release", func(s *site, _ *Drill) { s.target.Request.Strict = Release{} }, "names no release"},
+		{"DNS that it is about", func(_ *site, d *Drill) { d.NeedsDNS = true }, "drill test is about DNS, and target test has none"},
+		{"a sign of nowhere", func(_ *site, d *Drill) { d.SLO.Detected.Of = []string{"az8"} }, "about zone az8, which is not one of the target's"},
+		{"an edge that keeps secrets", func(s *site, _ *Drill) { s.edges[1].secret.Store(true) }, "ask the edge of az2 for the edges"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := newSite(t, "az1", "az2")
@@ -258,13 +261,8 @@ func TestNeverHalfRun(t *testing.T) {
 func TestSteadyStateIsAwaited(t *testing.T) {
 	s := newSite(t, "az1", "az2")
 	s.edges[1].failing.Store(true)
-	r, err := newRunner(&Options{Drill: testDrill(), Target: s.target, Progress: report.NewProgress(io.Discard, false)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.client.close()
-	err = r.awaitSteady(t.Context(), time.Millisecond)
-	if err == nil || !strings.Contains(err.Error(), "not in its steady state") || !strings.Contains(err.Error(), "answered 502") {
+	r := s.runner(t, testDrill())
+	if _, _, err := r.awaitSteady(t.Context(), time.Millisecond); err == nil || !strings.Contains(err.Error(), "answered 502") {
 		t.Errorf("%v", err)
 	}
 	s.edges[1].failing.Store(false)
@@ -273,12 +271,26 @@ func TestSteadyStateIsAwaited(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	s.edges[1].lying.Store(false)
-	if err := r.awaitSteady(t.Context(), deadlineOfTests); err != nil {
+	if _, _, err := r.awaitSteady(t.Context(), deadlineOfTests); err != nil {
 		t.Error(err)
+	}
+	s.edges[1].homeless.Store(true)
+	if err := r.steady(t.Context()); err == nil || !strings.Contains(err.Error(), "no instance of az2 answers, and some did before") {
+		t.Errorf("%v", err)
+	}
+	s.edges[1].homeless.Store(false)
+	s.edges[1].falling.Store(true)
+	if err := r.steady(t.Context()); err != nil {
+		t.Errorf("where nobody minds them: %v", err)
+	}
+	none := 0
+	r.drill.SLO.Fallbacks = &none
+	if err := r.steady(t.Context()); err == nil || !strings.Contains(err.Error(), "the baseline answers permissive requests") {
+		t.Errorf("%v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := r.awaitSteady(ctx, time.Hour); err == nil || !strings.Contains(err.Error(), "told to stop") {
+	if err := r.begin(ctx); err == nil || !strings.Contains(err.Error(), "told to stop before anything was broken") {
 		t.Errorf("%v", err)
 	}
 }
@@ -308,6 +320,7 @@ func TestPlan(t *testing.T) {
 		"drill   test: a test", "target  test: az1, az2", "load    50 requests/s for 1s, 50 in all: 1 via edges",
 		"  300ms break fail az1 (what enters az1 is counted apart)\n  700ms mend  fail az1\n",
 		"must    requests lost: at most 0%", "must    answers of a wrong version: 0", "budget  stops and mends when 10%",
+		"must    detected by an edge: within 1m0s by gossip, about az1\n", "must    steady state again: within 3m0s\n",
 	} {
 		if !strings.Contains(text, words) {
 			t.Errorf("%q is not in\n%s", words, text)

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/grayfed/grayfed/chaos/report"
 )
 
 const (
@@ -43,29 +45,81 @@ func answers(ctx context.Context, t *Target) error {
 	return errors.Join(errs...)
 }
 
+// notSteadyError says what does not hold in a steady state that was waited for.
+type notSteadyError struct{ err error }
+
+func (e *notSteadyError) Error() string { return e.err.Error() }
+
+// Unwrap returns what does not hold.
+func (e *notSteadyError) Unwrap() error { return e.err }
+
 // awaitSteady loads the target and breaks nothing until its steady state holds,
-// for at most patience.
-func (r *runner) awaitSteady(ctx context.Context, patience time.Duration) error {
+// for at most patience. It returns from when on it held, and whether it did when
+// it was looked at first. Its error is a notSteadyError, or why ctx ended.
+func (r *runner) awaitSteady(ctx context.Context, patience time.Duration) (since time.Time, atOnce bool, err error) {
 	limited, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for told := false; ; told = true {
+		since = time.Now()
 		err := r.steady(limited)
 		if ctx.Err() != nil {
-			return fmt.Errorf("told to stop before anything was broken: %w", context.Cause(ctx))
+			return since, false, context.Cause(ctx)
 		}
 		if err == nil {
-			return nil
+			return since, !told, nil
 		}
 		if !told {
 			r.options.Progress.Say("not yet: " + strings.ReplaceAll(err.Error(), "\n", "; "))
 		}
 		select {
 		case <-limited.Done():
-			return fmt.Errorf("the target is not in its steady state, so nothing was broken: %w", err)
+			return since, false, &notSteadyError{err}
 		case <-time.After(time.Second):
 		}
 	}
 }
+
+// begin waits for the steady state before the first run.
+func (r *runner) begin(ctx context.Context) error {
+	r.options.Progress.Say(fmt.Sprintf("waiting for the steady state to hold for %s", r.drill.Steady.For))
+	_, _, err := r.awaitSteady(ctx, settleFirst)
+	if missing := new(notSteadyError); errors.As(err, &missing) {
+		return fmt.Errorf("the target is not in its steady state, so nothing was broken: %w", err)
+	}
+	if err != nil {
+		return fmt.Errorf("told to stop before anything was broken: %w", err)
+	}
+	return nil
+}
+
+// settle waits until the steady state holds again after a run, whose last
+// mending began at mended, and adds that to what is judged. No other run may
+// follow one after which it does not hold.
+func (r *runner) settle(ctx context.Context, run *report.Run, mended time.Time) (well bool) {
+	r.options.Progress.Say(fmt.Sprintf("waiting for the steady state to hold again for %s", r.drill.Steady.For))
+	since, atOnce, err := r.awaitSteady(ctx, r.patience)
+	missing := new(notSteadyError)
+	check := report.Check{Name: steadyAgain, Goal: "within " + r.patience.String(), OK: err == nil}
+	switch took := round(since.Sub(mended)); {
+	case errors.As(err, &missing):
+		check.Measured = "not yet: " + strings.ReplaceAll(err.Error(), "\n", "; ")
+	case err != nil:
+		run.Verdict, run.Reason = stopped(ctx)
+		return false
+	case atOnce:
+		check.Measured = "when the load had ended, " + took + " after the last mending began"
+	default:
+		check.Measured = took + " after the last mending began"
+	}
+	run.Checks = append(run.Checks, check)
+	if !check.OK && run.Verdict == report.Passed {
+		run.Verdict = report.Failed
+	}
+	return check.OK
+}
+
+// steadyAgain is the check that settle makes.
+const steadyAgain = "steady state again"
 
 // steady loads the target for as long as its steady state must hold, and says
 // what does not.
@@ -93,7 +147,42 @@ func (r *runner) steady(ctx context.Context) error {
 	if s.tooSlow*100 > s.Surviving {
 		errs = append(errs, fmt.Errorf("%d of %d requests took longer than %s", s.tooSlow, s.Surviving, r.drill.Steady.Slow))
 	}
+	if r.drill.SLO.Fallbacks != nil && s.fallbacks > 0 {
+		errs = append(errs, fmt.Errorf("the baseline answers permissive requests, %d times", s.fallbacks))
+	}
+	answers := m.answers()
+	for zone, n := range r.answers {
+		if n*fewest >= total(r.answers) && answers[zone] == 0 {
+			errs = append(errs, fmt.Errorf("no instance of %s answers, and some did before", r.target.Edges[zone].Zone))
+		}
+	}
+	if len(errs) == 0 && r.answers == nil {
+		r.answers = answers
+	}
 	return errors.Join(errs...)
+}
+
+// fewest is of how many answers in the first steady state one must have come
+// from a zone for it to be missed later: fewer may have been chance.
+const fewest = 20
+
+// answers counts them by the zone of the instance.
+func (m *measured) answers() []int {
+	counts := make([]int, len(m.target.Edges))
+	for i := range m.outcomes {
+		if zone := m.outcomes[i].zone; zone >= 0 {
+			counts[zone]++
+		}
+	}
+	return counts
+}
+
+func total(counts []int) int {
+	sum := 0
+	for _, n := range counts {
+		sum += n
+	}
+	return sum
 }
 
 // inDNS is also true of a load that does not go by DNS.

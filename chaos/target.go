@@ -25,7 +25,13 @@ type Target struct {
 	Faults any
 	// Notes are said before the first run.
 	Notes []string
+
+	mayEnd bool // by itself, which ends the context of who uses it
 }
+
+// errTargetEnded is why a run's context ends when its target has ended by
+// itself.
+var errTargetEnded = errors.New("the target has ended, and what was broken is gone with it")
 
 // Edge is one edge of a target.
 type Edge struct {
@@ -92,7 +98,14 @@ func (t *Target) check(d *Drill) error {
 			}
 		}
 	}
-	if len(t.DNS.Servers) == 0 && !slices.ContainsFunc(d.Load.Streams, func(s Stream) bool { return s.Via == ViaEdges }) {
+	for _, zone := range d.SLO.Detected.Of {
+		if !known(zone) {
+			fail("a sign is waited for about zone %s, which is not one of the target's: %s", zone, t.zones())
+		}
+	}
+	if dns := len(t.DNS.Servers) > 0; !dns && d.NeedsDNS {
+		fail("drill %s is about DNS, and target %s has none", d.Name, t.Name)
+	} else if !dns && !slices.ContainsFunc(d.Load.Streams, func(s Stream) bool { return s.Via == ViaEdges }) {
 		fail("all load goes by DNS, and the target has none")
 	}
 	m := d.Load.Mix

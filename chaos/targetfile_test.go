@@ -161,6 +161,20 @@ func TestCommandFails(t *testing.T) {
 	}
 }
 
+// TestCommandsNeedNoDisk: a disk that is full may be what they mend. Of much
+// output the error has the end.
+func TestCommandsNeedNoDisk(t *testing.T) {
+	t.Setenv("TMPDIR", filepath.Join(t.TempDir(), "none"))
+	f := shell(t, "head -c 1000000 /dev/zero | tr '\\0' x; echo; echo the end; exit 1", "true", time.Minute)
+	err := f.Break(t.Context())
+	if err == nil || !strings.HasSuffix(err.Error(), "xx\nthe end") || len(err.Error()) > 2*maxOutput {
+		t.Errorf("%v", err)
+	}
+	if err := f.Mend(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestCommandIsBounded, its children too; one that leaves a child behind has
 // ended all the same.
 func TestCommandIsBounded(t *testing.T) {

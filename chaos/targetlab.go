@@ -30,7 +30,7 @@ func WithLab(ctx context.Context, name string, opts lab.Options, use func(contex
 	running, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	ended := make(chan error, 1)
-	go func() { ended <- l.Run(running) }()
+	go func() { ended <- guarded(func() error { return l.Run(running) }) }()
 	select {
 	case err := <-ended:
 		return fmt.Errorf("target %s: %w", name, err)
@@ -55,7 +55,7 @@ func WithLab(ctx context.Context, name string, opts lab.Options, use func(contex
 		return errors.Join(err, <-ended)
 	case err = <-ended:
 		err = fmt.Errorf("target %s: %w", name, err)
-		cancel(err)
+		cancel(fmt.Errorf("%w: %w", errTargetEnded, err))
 		return errors.Join(<-used, err)
 	}
 }
@@ -74,7 +74,7 @@ func LabPlan(name string, opts lab.Options) (*Target, error) {
 
 func labTarget(name string, l *lab.Lab, zones []lab.Zone) (*Target, error) {
 	t := &Target{
-		Name: name, Roots: l.CA(), Faults: l,
+		Name: name, Roots: l.CA(), Faults: l, mayEnd: true,
 		Request: Request{
 			Path: "/api/v1/users/42", Baseline: labVersion,
 			Permissive: Release{Tag: lab.SampleTag, Version: lab.SampleTag},

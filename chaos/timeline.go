@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -34,10 +35,17 @@ type timeline struct {
 // liveStep is a step and how far it is.
 type liveStep struct {
 	Step
-	faults []fault.Fault
-	marks  []report.Mark // one a fault
-	begun  []bool        // so that there may be something to mend
+	faults []*liveFault
 	what   brokenStep
+}
+
+// liveFault is a fault of a step and how far it is.
+type liveFault struct {
+	fault.Fault
+	mark  report.Mark
+	begun bool  // so that there may be something to mend
+	asked bool  // whether it took effect
+	idle  error // it had no effect
 }
 
 // otherBinary is what a drill calls the other version of the program.
@@ -71,10 +79,10 @@ func (o *Options) build(n int) ([][]fault.Fault, error) {
 func newTimeline(d *Drill, t *Target, faults [][]fault.Fault, start time.Time, note func(string)) *timeline {
 	l := &timeline{start: start, note: note, target: t}
 	for i, s := range d.Faults {
-		step := &liveStep{Step: s, faults: faults[i], begun: make([]bool, len(faults[i]))}
+		step := &liveStep{Step: s}
 		var names []string
 		for _, f := range faults[i] {
-			step.marks = append(step.marks, report.Mark{Fault: f.String()})
+			step.faults = append(step.faults, &liveFault{Fault: f, mark: report.Mark{Fault: f.String()}})
 			names = append(names, f.String())
 		}
 		step.what.name = strings.Join(names, ", then ")
@@ -87,6 +95,10 @@ func newTimeline(d *Drill, t *Target, faults [][]fault.Fault, start time.Time, n
 	return l
 }
 
+// begun reports a step part of which may be broken, or was. The caller holds mu,
+// or nothing runs.
+func (s *liveStep) begun() bool { return len(s.faults) > 0 && s.faults[0].begun }
+
 // publish renews lost. The caller holds mu, or nothing runs yet.
 func (l *timeline) publish() {
 	m := measured{target: l.target, steps: l.broken()}
@@ -98,7 +110,7 @@ func (l *timeline) publish() {
 func (l *timeline) broken() []brokenStep {
 	var list []brokenStep
 	for _, s := range l.steps {
-		if len(s.begun) > 0 && s.begun[0] {
+		if s.begun() {
 			list = append(list, s.what)
 		}
 	}
@@ -111,7 +123,7 @@ func (l *timeline) brokenNow() []string {
 	defer l.mu.Unlock()
 	var list []string
 	for _, s := range l.steps {
-		if len(s.begun) > 0 && s.begun[0] && s.what.back == 0 {
+		if s.begun() && s.what.back == 0 {
 			list = append(list, s.what.name)
 		}
 	}
@@ -122,13 +134,23 @@ func (l *timeline) brokenNow() []string {
 func (l *timeline) marks() []report.Mark {
 	var list []report.Mark
 	for _, s := range l.steps {
-		for j, begun := range s.begun {
-			if begun {
-				list = append(list, s.marks[j])
+		for _, f := range s.faults {
+			if f.begun {
+				list = append(list, f.mark)
 			}
 		}
 	}
 	return list
+}
+
+// lastMending is when the last mending began, or where there was none, now.
+// Nothing may run any more.
+func (l *timeline) lastMending() time.Duration {
+	var last time.Duration
+	for _, s := range l.steps {
+		last = max(last, s.what.mended)
+	}
+	return cmp.Or(last, l.now())
 }
 
 func (l *timeline) now() time.Duration { return time.Since(l.start) }
@@ -154,21 +176,22 @@ func (l *timeline) play(ctx context.Context, s *liveStep) error {
 		return nil
 	}
 	for j, f := range s.faults {
-		if err := l.breakOne(ctx, s, j, f); err != nil {
+		if err := l.breakOne(ctx, s, f, j == 0); err != nil {
 			return err
 		}
 	}
 	if s.For == 0 || !waitUntil(ctx, timer, l.start.Add(s.At+s.For)) {
 		return nil
 	}
+	l.askEffects(ctx, s)
 	return l.mendStep(ctx, s)
 }
 
-func (l *timeline) breakOne(ctx context.Context, s *liveStep, j int, f fault.Fault) error {
+func (l *timeline) breakOne(ctx context.Context, s *liveStep, f *liveFault, first bool) error {
 	l.mu.Lock()
-	s.begun[j], s.marks[j].Begun = true, l.now()
-	if j == 0 {
-		s.what.begun = s.marks[j].Begun
+	f.begun, f.mark.Begun = true, l.now()
+	if first {
+		s.what.begun = f.mark.Begun
 		l.publish()
 	}
 	l.mu.Unlock()
@@ -177,18 +200,18 @@ func (l *timeline) breakOne(ctx context.Context, s *liveStep, j int, f fault.Fau
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err != nil {
-		s.marks[j].Error = err.Error()
+		f.mark.Error = err.Error()
 		return fmt.Errorf("break %s: %w", f, err)
 	}
-	s.marks[j].Broken = l.now()
+	f.mark.Broken = l.now()
 	return nil
 }
 
 // mendStep mends what was begun and is not mended; it goes on after an error.
 func (l *timeline) mendStep(ctx context.Context, s *liveStep) error {
 	var errs []error
-	for j, f := range s.faults {
-		if !s.begun[j] || s.marks[j].Mended > 0 {
+	for _, f := range s.faults {
+		if !f.begun || f.mark.Mended > 0 {
 			continue
 		}
 		l.mu.Lock()
@@ -202,10 +225,13 @@ func (l *timeline) mendStep(ctx context.Context, s *liveStep) error {
 		cancel()
 		l.mu.Lock()
 		if err != nil {
-			s.marks[j].Error = err.Error()
+			f.mark.Error = err.Error()
 			errs = append(errs, &NotMendedError{Fault: f.String(), Err: err})
 		} else {
-			s.marks[j].Mended, s.marks[j].Error = l.now(), ""
+			f.mark.Mended, f.mark.Error = l.now(), ""
+			if f.idle != nil {
+				f.mark.Error = f.idle.Error()
+			}
 		}
 		l.mu.Unlock()
 	}
@@ -219,14 +245,15 @@ func (l *timeline) mendStep(ctx context.Context, s *liveStep) error {
 	return nil
 }
 
-// mend mends all that is not mended yet, whatever ended the run.
+// mend mends all that is not mended yet, whatever ended the run: of steps that
+// overlap the last first, since it broke what the others had left.
 func (l *timeline) mend() error {
 	var errs []error
-	for _, s := range l.steps {
-		if len(s.begun) == 0 || !s.begun[0] || s.what.back > 0 {
-			continue
+	latest := func(a, b *liveStep) int { return cmp.Compare(b.what.begun, a.what.begun) }
+	for _, s := range slices.SortedStableFunc(slices.Values(l.steps), latest) {
+		if s.begun() && s.what.back == 0 {
+			errs = append(errs, l.mendStep(context.Background(), s))
 		}
-		errs = append(errs, l.mendStep(context.Background(), s))
 	}
 	return errors.Join(errs...)
 }

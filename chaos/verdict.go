@@ -23,8 +23,23 @@ func (s *sums) tooLate() string {
 		round(s.lateP99), lateP99, round(s.late), lateMax)
 }
 
+// findings are what a run is judged by.
+type findings struct {
+	*sums
+	recoveries []report.Recovery
+	detections []report.Detection // by At
+	begun      time.Duration      // of the first fault
+	dns        bool               // the target has DNS
+}
+
+// Checks of what goes by DNS.
+const (
+	standbyWithoutNeed = "answers of a standby without need"
+	recoveryByDNS      = "recovery by DNS"
+)
+
 // checks judges a run by what the drill demands.
-func (d *Drill) checks(s *sums, recoveries []report.Recovery, detections []report.Detection, begun time.Duration, dns bool) []report.Check {
+func (d *Drill) checks(f *findings) []report.Check {
 	var list []report.Check
 	add := func(name, goal, measured string, ok bool) {
 		list = append(list, report.Check{Name: name, Goal: goal, Measured: measured, OK: ok})
@@ -39,21 +54,25 @@ func (d *Drill) checks(s *sums, recoveries []report.Recovery, detections []repor
 		}
 		add(name, fmt.Sprintf("at most %g%%", *goal), fmt.Sprintf("%d of %d (%.4g%%)", lost, of, percent), of > 0 && percent <= *goal)
 	}
-	share("idempotent requests lost", s.LostIdempotent, s.Idempotent, d.SLO.LostIdempotent)
-	share("requests lost", s.Lost, s.Surviving, d.SLO.Lost)
-	add("answers of a wrong version", "0", fmt.Sprint(s.Wrong), s.Wrong == 0)
-	if dns {
-		add("answers of a standby without need", "0", fmt.Sprint(s.Premature), s.Premature == 0)
+	atMost := func(name string, goal, measured time.Duration) {
+		if goal > 0 {
+			add(name, "at most "+goal.String(), round(measured), measured <= goal)
+		}
+	}
+	share("idempotent requests lost", f.LostIdempotent, f.Idempotent, d.SLO.LostIdempotent)
+	share("requests lost", f.Lost, f.Surviving, d.SLO.Lost)
+	add("answers of a wrong version", "0", fmt.Sprint(f.Wrong), f.Wrong == 0)
+	if d.Load.byDNS() && f.dns {
+		add(standbyWithoutNeed, "0", fmt.Sprint(f.Premature), f.Premature == 0)
 	}
 	if d.SLO.Fallbacks != nil {
-		add("permissive requests answered by the baseline", fmt.Sprintf("at most %d", *d.SLO.Fallbacks), fmt.Sprint(s.fallbacks), s.fallbacks <= *d.SLO.Fallbacks)
+		add("permissive requests answered by the baseline", fmt.Sprintf("at most %d", *d.SLO.Fallbacks), fmt.Sprint(f.fallbacks), f.fallbacks <= *d.SLO.Fallbacks)
 	}
-	if d.SLO.P99 > 0 {
-		add("p99 latency", "at most "+d.SLO.P99.String(), round(s.p99), s.p99 <= d.SLO.P99)
-	}
+	atMost("p99 latency", d.SLO.P99, f.p99)
+	atMost("p99 latency of untagged requests", d.SLO.P99Untagged, f.p99Plain)
 	var inBand, byDNS time.Duration
-	found := len(recoveries) > 0
-	for _, r := range recoveries {
+	found := len(f.recoveries) > 0
+	for _, r := range f.recoveries {
 		inBand, byDNS, found = max(inBand, r.InBand), max(byDNS, r.DNS), found && r.Found
 	}
 	recovery := func(name string, goal, took time.Duration) {
@@ -66,21 +85,41 @@ func (d *Drill) checks(s *sums, recoveries []report.Recovery, detections []repor
 	if d.SLO.InBand > 0 {
 		recovery("recovery in band", d.SLO.InBand, inBand)
 	}
-	if d.SLO.DNS > 0 && dns {
-		recovery("recovery by DNS", d.SLO.DNS, byDNS)
+	if d.SLO.DNS > 0 && f.dns {
+		recovery(recoveryByDNS, d.SLO.DNS, byDNS)
 	}
-	if d.SLO.Detected > 0 {
-		measured, ok := "by nobody", false
-		for _, seen := range detections {
-			if seen.Edge != "" && seen.At >= begun {
-				measured = fmt.Sprintf("after %s by %s of %s: %s", round(seen.At-begun), seen.By, seen.Edge, seen.What)
-				ok = seen.At-begun <= d.SLO.Detected
-				break
-			}
-		}
-		add("detected by an edge", "within "+d.SLO.Detected.String(), measured, ok)
+	if d.SLO.Detected.Within > 0 {
+		list = append(list, d.SLO.Detected.judge(f))
 	}
 	return list
+}
+
+// judge finds the first sign that counts.
+func (d *Detected) judge(f *findings) report.Check {
+	c := report.Check{Name: "detected by an edge", Goal: d.goal(), Measured: "by nobody"}
+	for _, seen := range f.detections {
+		if seen.At >= f.begun && d.counts(&seen) {
+			c.Measured = fmt.Sprintf("after %s by %s of %s: %s", round(seen.At-f.begun), seen.By, seen.Edge, seen.What)
+			c.OK = seen.At-f.begun <= d.Within
+			break
+		}
+	}
+	return c
+}
+
+// notJudged names what a drill judges by DNS and a target without it leaves out.
+func (d *Drill) notJudged(dns bool) []string {
+	if dns || !d.Load.byDNS() {
+		return nil
+	}
+	names := []string{standbyWithoutNeed}
+	if d.SLO.DNS > 0 {
+		names = append(names, recoveryByDNS)
+	}
+	for i := range names {
+		names[i] += ": the target has no DNS"
+	}
+	return names
 }
 
 // round leaves of a duration what people read.

@@ -27,10 +27,10 @@ func azLoss() *Run {
 			{Fault: "40% errors: az3/user-service v1", Begun: 24 * time.Second, Broken: 24*time.Second + 4*ms, Mended: 27 * time.Second},
 		},
 		Detections: []Detection{
-			{10*time.Second + 38*ms, "request", "az2-edge", "az1-v2-beta: connection refused"},
-			{10*time.Second + 640*ms, "gossip", "az3-edge", "az1-edge is dead"},
-			{11*time.Second + 210*ms, "consul", "", "az1-edge is critical"},
-			{24*time.Second + 350*ms, "request", "az2-edge", "az3-v1: 5 gateway failures"},
+			{10*time.Second + 38*ms, "requests", "az2", "az1", "zone az1 demoted"},
+			{10*time.Second + 640*ms, "gossip", "az3", "az1", "edge az1-edge is dead"},
+			{11*time.Second + 210*ms, "load", "", "", "answered after 420 ms"},
+			{24*time.Second + 350*ms, "health", "az2", "az3", "instance az3-v1 ejected"},
 		},
 		Recoveries: []Recovery{
 			{Fault: "kill az1/edge, az1/etcd, az1/consul, az1/user-service v1, az1/user-service v2-beta", Begun: 10 * time.Second, InBand: 213 * ms, DNS: 1920 * ms, Found: true},

@@ -53,7 +53,7 @@ type faultRow struct {
 	First, Error                 string
 }
 
-type signRow struct{ At, By, Edge, What string }
+type signRow struct{ At, By, Edge, Of, What string }
 
 type recoveryRow struct {
 	Fault, InBand, DNS string
@@ -99,12 +99,16 @@ func (r *Run) printable() *Run {
 		c := &p.Checks[n]
 		c.Name, c.Goal, c.Measured = plain(c.Name), plain(c.Goal), plain(c.Measured)
 	}
+	p.NotJudged = slices.Clone(r.NotJudged)
+	for n := range p.NotJudged {
+		p.NotJudged[n] = plain(p.NotJudged[n])
+	}
 	for n := range p.Faults {
 		p.Faults[n].Fault, p.Faults[n].Error = plain(p.Faults[n].Fault), plain(p.Faults[n].Error)
 	}
 	for n := range p.Detections {
 		d := &p.Detections[n]
-		d.By, d.Edge, d.What = plain(d.By), plain(d.Edge), plain(d.What)
+		d.By, d.Edge, d.Of, d.What = plain(d.By), plain(d.Edge), plain(d.Of), plain(d.What)
 	}
 	for n := range p.Recoveries {
 		p.Recoveries[n].Fault = plain(p.Recoveries[n].Fault)
@@ -150,7 +154,7 @@ func newPage(run *Run) *page {
 		p.Faults = append(p.Faults, f.row())
 	}
 	for _, d := range run.Detections {
-		p.Signs = append(p.Signs, signRow{seconds(d.At), d.By, or(d.Edge, none), d.What})
+		p.Signs = append(p.Signs, signRow{seconds(d.At), d.By, or(d.Edge, none), or(d.Of, none), d.What})
 	}
 	for _, r := range run.Recoveries {
 		dns := none

@@ -110,8 +110,8 @@ func TestPage(t *testing.T) {
 		t.Errorf("drawings refer to %q, want a title and a description each", f.refers)
 	}
 	for _, text := range []string{
-		"az-loss on lab", "✓ passed", "213 ms", "1.92 s", "0.002%", "38 ms after fault 1", "request at az2-edge, after 38 ms",
-		"recovery in band", "at most 1 s", "1 kill az1/edge", "connection refused", "2,000", "az3-edge", "after 12 ms", "v0.4.0",
+		"az-loss on lab", "✓ passed", "213 ms", "1.92 s", "0.002%", "38 ms after fault 1", "requests at az2, after 38 ms",
+		"recovery in band", "at most 1 s", "1 kill az1/edge", "connection refused", "2,000", "edge az1-edge is dead", "after 12 ms", "v0.4.0",
 	} {
 		if !f.says(text) {
 			t.Errorf("it does not say %q", text)
@@ -136,8 +136,10 @@ func TestPageFails(t *testing.T) {
 	run.Faults[0].Mended, run.Faults[0].Error = 0, "start az1/etcd: exit status 1"
 	run.Recoveries[0].Found = false
 	run.Detections = nil
+	run.NotJudged = []string{"recovery by DNS: the target has no DNS"}
 	f := inspect(t, pageOf(t, run))
-	for _, text := range []string{"✗ failed", "az2 did not come back", "7.10 s", "✗ no", "start az1/etcd: exit status 1", "✗ not while it was watched", "not seen", "nobody"} {
+	for _, text := range []string{"✗ failed", "az2 did not come back", "7.10 s", "✗ no", "start az1/etcd: exit status 1", "✗ not while it was watched", "not seen", "nobody",
+		"Not judged:", "recovery by DNS: the target has no DNS"} {
 		if !f.says(text) {
 			t.Errorf("it does not say %q", text)
 		}
@@ -155,7 +157,8 @@ func TestPageHostile(t *testing.T) {
 	run.Verdict = evil
 	run.Checks = []Check{{evil, evil, evil, false}}
 	run.Faults[0].Fault, run.Faults[0].Error, run.Recoveries[0].Fault = evil, evil, evil
-	run.Detections[0].By, run.Detections[0].Edge, run.Detections[0].What = evil, evil, evil
+	run.Detections[0].By, run.Detections[0].Edge, run.Detections[0].Of, run.Detections[0].What = evil, evil, evil, evil
+	run.NotJudged = []string{evil}
 	run.Totals.Reasons = map[string]int{evil: 1}
 	run.Buckets[0].Zones = map[string]int{evil: 100}
 	page := pageOf(t, run)

@@ -12,8 +12,9 @@ import (
 )
 
 const (
-	// Schema is the version of the JSON that this package writes.
-	Schema = 1
+	// Schema is the version of the JSON that this package writes: 2 since
+	// idempotent requests are counted of those that entered surviving edges.
+	Schema = 2
 	// BucketWidth is the time that one [Bucket] covers.
 	BucketWidth = 100 * time.Millisecond
 	// maxJSON bounds a report that is read, in bytes: an hour of buckets with
@@ -46,7 +47,11 @@ type Run struct {
 	// Reason says why a run was aborted or broken, or what failed.
 	Reason string `json:"reason,omitempty"`
 
-	Checks     []Check     `json:"checks"`
+	Checks []Check `json:"checks"`
+	// NotJudged names what the drill judges and this target gives no way to,
+	// each with the reason.
+	NotJudged []string `json:"not_judged,omitempty"`
+
 	Buckets    []Bucket    `json:"buckets"` // by Start, one every BucketWidth; those without requests may be left out
 	Faults     []Mark      `json:"faults"`
 	Detections []Detection `json:"detections"` // by At
@@ -92,14 +97,15 @@ type Mark struct {
 	Begun  time.Duration `json:"begun_ns"`            // breaking began
 	Broken time.Duration `json:"broken_ns,omitempty"` // it was broken
 	Mended time.Duration `json:"mended_ns,omitempty"` // it was mended
-	Error  string        `json:"error,omitempty"`     // of breaking or mending
+	Error  string        `json:"error,omitempty"`     // of breaking or mending, or that it had no effect
 }
 
 // Detection is a sign that somebody noticed a fault.
 type Detection struct {
 	At   time.Duration `json:"at_ns"`
-	By   string        `json:"by"`             // "gossip", "probe", "request", "consul", "dns", ...
-	Edge string        `json:"edge,omitempty"` // who noticed; empty: the load generator
+	By   string        `json:"by"`             // gossip, failover, requests, health, registry, configuration; or load
+	Edge string        `json:"edge,omitempty"` // zone of the edge that noticed; empty: the load generator
+	Of   string        `json:"of,omitempty"`   // zone that it is about; empty: not known
 	What string        `json:"what"`
 }
 
@@ -159,7 +165,8 @@ func ReadJSON(r io.Reader) (*Run, error) {
 		return nil, fmt.Errorf("not a drill's report: %w", err)
 	}
 	if run.Schema != Schema {
-		return nil, fmt.Errorf("a drill's report has schema %d, this program reads %d", run.Schema, Schema)
+		return nil, fmt.Errorf("a drill's report of schema %d, and this program reads %d: the figures of another mean something else, so run the drill again, or use the program that wrote it",
+			run.Schema, Schema)
 	}
 	if err := run.validate(); err != nil {
 		return nil, fmt.Errorf("not a drill's report: %w", err)

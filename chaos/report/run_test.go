@@ -75,8 +75,8 @@ func TestReadJSONRefuses(t *testing.T) {
 		{good, "", "unexpected end"},
 		{good, "[]", "not a drill's report"},
 		{good, good + "{}", "not a drill's report"},
-		{good, "{}", "schema 0, this program reads 1"},
-		{`"schema": 1`, `"schema": 2`, "schema 2"},
+		{good, "{}", "schema 0, and this program reads 2"},
+		{`"schema": 2`, `"schema": 1`, "schema 1, and this program reads 2"},
 		{`"drill": "az-loss"`, `"drill": ""`, "does not name its drill"},
 		{`"rate": 2000`, `"rate": -1`, "rate of -1"},
 		{`"duration_ns": 30000000000`, `"duration_ns": 9223372036854775807`, "time of 9223372036854775807 ns"},
@@ -119,10 +119,10 @@ func TestBrokenFiles(t *testing.T) {
 
 // FuzzReadJSON: whatever is read can be shown, as a page that is well-formed.
 func FuzzReadJSON(f *testing.F) {
-	f.Add([]byte(`{"schema":1,"drill":"d","load":{"rate":9,"duration_ns":1000000000},"checks":[{"name":"c"}],"buckets":[{"requests":5,"errors":1,"wrong":1,` +
+	f.Add([]byte(`{"schema":2,"drill":"d","load":{"rate":9,"duration_ns":1000000000},"checks":[{"name":"c"}],"buckets":[{"requests":5,"errors":1,"wrong":1,` +
 		`"p50_ns":9,"max_ns":99}],"detections":[{"at_ns":7,"by":"b"}],"recoveries":[{"fault":"f"}],"totals":{"lost":1,"reasons":{"r":1}}}`))
-	f.Add([]byte(`{"schema":1,"drill":"d","buckets":[{"start_ns":2592000000000000,"requests":1,"zones":{"a":1}}]}`))
-	f.Add([]byte(`{"schema":1,"drill":"<","load":{"rate":1e9},"faults":[{"fault":"]]>&","mended_ns":5,"begun_ns":9}]}`))
+	f.Add([]byte(`{"schema":2,"drill":"d","buckets":[{"start_ns":2592000000000000,"requests":1,"zones":{"a":1}}]}`))
+	f.Add([]byte(`{"schema":2,"drill":"<","load":{"rate":1e9},"faults":[{"fault":"]]>&","mended_ns":5,"begun_ns":9}]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		run, err := ReadJSON(bytes.NewReader(data))
 		if err != nil {

@@ -72,6 +72,9 @@ func Verdict(run *Run) string {
 	if len(missed) > 0 {
 		line += "; missed: " + strings.Join(missed, ", ")
 	}
+	if len(run.NotJudged) > 0 {
+		line += "; not judged: " + strings.Join(run.NotJudged, ", ")
+	}
 	if run.Reason != "" {
 		line += ": " + run.Reason
 	}

@@ -26,7 +26,7 @@ func TestVerdict(t *testing.T) {
 	passed := azLoss()
 	failed := azLoss()
 	failed.Verdict, failed.Checks[2].OK, failed.Recoveries[1].Found = Failed, false, false
-	quiet := &Run{Drill: "etcd-outage", Target: "dev", Verdict: Passed}
+	quiet := &Run{Drill: "etcd-outage", Target: "dev", Verdict: Passed, NotJudged: []string{"a: no DNS", "b: no DNS"}}
 	aborted := &Run{Drill: "az-loss", Target: "prod\x1b[2J", Verdict: Aborted, Reason: "the error budget is burned\nmend: no\r"}
 	for _, test := range []struct {
 		run  *Run
@@ -36,7 +36,7 @@ func TestVerdict(t *testing.T) {
 			"lost 1 of 44,000 idempotent requests (0.002%), wrong version 0, premature standby 0"},
 		{failed, "failed: az-loss on lab: not recovered; lost 1 of 44,000 idempotent requests (0.002%), wrong version 0, premature standby 0; " +
 			"missed: idempotent requests lost is 0.002%, goal at most 0.01%"},
-		{quiet, "passed: etcd-outage on dev: nothing to recover from; lost 0 of 0 idempotent requests (none sent), wrong version 0, premature standby 0"},
+		{quiet, "passed: etcd-outage on dev: nothing to recover from; lost 0 of 0 idempotent requests (none sent), wrong version 0, premature standby 0; not judged: a: no DNS, b: no DNS"},
 		{aborted, "aborted: az-loss on prod\uFFFD[2J: the error budget is burned; mend: no"},
 	} {
 		if found := Verdict(test.run); found != test.want {

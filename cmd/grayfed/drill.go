@@ -33,7 +33,7 @@ func newDrillCommand() *cobra.Command {
 		Short: "Break things under load, measure, and pass or fail",
 		Long: `A drill sees that a federation is in its steady state, puts it under load,
 breaks parts of it on a time line, mends them whatever happens, and judges what
-clients felt.
+clients felt, and whether the steady state holds again.
 
 Exit codes of run: 0 passed, 1 failed, 2 called the wrong way, 3 could not be
 run or was aborted.`,
@@ -52,6 +52,7 @@ type listedDrill struct {
 	Name     string `json:"name"`
 	Duration string `json:"duration"`
 	Rate     int    `json:"rate"`
+	NeedsDNS bool   `json:"needs_dns"`
 	About    string `json:"about"`
 }
 
@@ -70,8 +71,12 @@ func newDrillListCommand() *cobra.Command {
 			list := make([]listedDrill, len(drills))
 			rows := make([][]string, len(drills))
 			for i, d := range drills {
-				list[i] = listedDrill{d.Name, d.Load.Duration.String(), d.Load.Rate, d.About}
-				rows[i] = []string{d.Name, list[i].Duration, strconv.Itoa(d.Load.Rate) + "/s", d.About}
+				list[i] = listedDrill{d.Name, d.Load.Duration.String(), d.Load.Rate, d.NeedsDNS, d.About}
+				about := d.About
+				if d.NeedsDNS {
+					about += " (needs DNS)"
+				}
+				rows[i] = []string{d.Name, list[i].Duration, strconv.Itoa(d.Load.Rate) + "/s", about}
 			}
 			return as.write(cmd.OutOrStdout(), list, func(out io.Writer) error {
 				return writeTable(out, []string{"NAME", "LOAD", "RATE", "ABOUT"}, rows, "no drills")

@@ -24,6 +24,9 @@ func TestDrillList(t *testing.T) {
 	}
 	var list []struct{ Name, Duration, About string }
 	got = grayfed(t, "drill", "list", "-o", "json")
+	if !strings.Contains(got.stdout, `"needs_dns": true`) {
+		t.Errorf("none is about DNS:\n%s", got.stdout)
+	}
 	if err := json.Unmarshal([]byte(got.stdout), &list); err != nil || len(list) != 19 || list[1].Name != "az-loss" || list[1].Duration != "18s" {
 		t.Errorf("%+v, %v", list, err)
 	}
@@ -82,7 +85,7 @@ faults: {kill: {break: ["touch", "/nonexistent"], mend: ["true"]}}
 		{[]string{"drill", "run", writeFile(t, "bad.yaml", "name: x\nnope: 1\n")}, 3, []string{"bad.yaml:2: field nope not found"}},
 		{[]string{"drill", "run", drill, "--target", "none.yaml"}, 3, []string{"target file", "none.yaml"}},
 		{[]string{"drill", "run", drill, "--target", nobody}, 3, []string{"the edge of az1 does not answer as it should", "connection refused"}},
-		{[]string{"drill", "run", "consul-outage", "--target", "dev", "--dry-run"}, 3, []string{"consul"}},
+		{[]string{"drill", "run", "consul-outage", "--target", "dev", "--dry-run"}, 3, []string{"drill consul-outage is about DNS, and target dev has none"}},
 		{[]string{"drill", "run", "az-loss", "--target", "dev", "--dry-run"}, 3, []string{"fault partition"}},
 		{[]string{"drill", "report", drill}, 1, []string{"short.yaml", "not a drill's report"}},
 	} {
@@ -101,7 +104,8 @@ faults: {kill: {break: ["touch", "/nonexistent"], mend: ["true"]}}
 
 func TestDrillDryRun(t *testing.T) {
 	got := grayfed(t, "drill", "run", "edge-kill", "--dry-run", "--rate", "50")
-	for _, words := range []string{"target  dev: az1, az2, az3", "break kill az1/edge", "50 requests/s for 14s, 700 in all"} {
+	for _, words := range []string{"target  dev: az1, az2, az3", "break kill az1/edge", "50 requests/s for 14s, 700 in all",
+		"must    steady state again: within 3m0s", "not judged: recovery by DNS: the target has no DNS"} {
 		if got.code != 0 || !strings.Contains(got.stdout, words) {
 			t.Errorf("exit code %d, %q is not in\n%s%s", got.code, words, got.stdout, got.stderr)
 		}
@@ -139,7 +143,7 @@ func TestDrillDev(t *testing.T) {
 	file := shortDrill(t, `
   {at: 500ms, for: 1s, loses: [az1], do: [{kind: kill, parts: ["az1/edge"]}]},
   {at: 2s, for: 1500ms, do: [{kind: subset-crash, parts: ["az2/user-service v2-beta"]}]}
-`, "lost_idempotent_percent: 0, detected: 4s")
+`, "lost_idempotent_percent: 0, detected: {within: 4s, by: [gossip]}")
 	out := filepath.Join(t.TempDir(), "reports")
 	r := drill(t, file, "--out", out)
 	if r.Totals.Requests != 250 || r.Totals.InDeadEdge == 0 || r.Totals.Wrong != 0 || r.Version != "v0.0-test" || len(r.Faults) != 2 {
@@ -175,7 +179,7 @@ func TestDrillLab(t *testing.T) {
 	t.Parallel()
 	file := shortDrill(t, `
   {at: 500ms, for: 3s, loses: [az1], do: [{kind: partition, from: [az1], client: true}, {kind: kill, parts: ["az1/*"]}]}
-`, "lost_idempotent_percent: 0, detected: 3s")
+`, "lost_idempotent_percent: 0, detected: {within: 3s, by: [gossip, requests]}")
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
