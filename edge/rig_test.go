@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,12 +15,10 @@ import (
 	"testing"
 	"time"
 
-	"go.etcd.io/etcd/server/v3/embed"
-	"go.uber.org/zap"
-
 	"github.com/grayfed/grayfed/edge/api"
 	"github.com/grayfed/grayfed/edge/config"
 	"github.com/grayfed/grayfed/federation"
+	"github.com/grayfed/grayfed/registry/etcdtest"
 )
 
 // patience bounds every wait of these tests; it says nothing about speed.
@@ -30,27 +27,7 @@ const patience = 20 * time.Second
 // startEtcd starts a real one-member etcd on ports of its own.
 func startEtcd(t testing.TB) (endpoint string, stop func()) {
 	t.Helper()
-	cfg := embed.NewConfig()
-	cfg.Dir = t.TempDir()
-	cfg.TickMs, cfg.ElectionMs = 10, 100
-	cfg.UnsafeNoFsync = true
-	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
-	any0 := []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
-	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = any0, any0
-	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = any0, any0
-	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
-	server, err := embed.StartEtcd(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	stop = sync.OnceFunc(server.Close)
-	t.Cleanup(stop)
-	select {
-	case <-server.Server.ReadyNotify():
-	case <-time.After(patience):
-		t.Fatal("etcd is not ready in time")
-	}
-	return "http://" + server.Clients[0].Addr().String(), stop
+	return etcdtest.Start(t)
 }
 
 const testDocuments = `

@@ -19,6 +19,8 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
+
+	"github.com/grayfed/grayfed/registry/etcdtest"
 )
 
 func TestConnectRefusesBadOptions(t *testing.T) {
@@ -56,7 +58,7 @@ func TestConnectWithUserDoesNotWaitForEtcd(t *testing.T) {
 	ctx := context.Background()
 	server := startEtcd(t, t.TempDir(), nil)
 	t.Cleanup(server.Close)
-	admin := connect(t, endpointOf(server))
+	admin := connect(t, etcdtest.Address(server))
 	for _, step := range []func() error{
 		func() error { _, err := admin.UserAdd(ctx, "root", "s3cret"); return err },
 		func() error { _, err := admin.UserGrantRole(ctx, "root", "root"); return err },
@@ -66,7 +68,7 @@ func TestConnectWithUserDoesNotWaitForEtcd(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	g := newGate(t, endpointOf(server))
+	g := newGate(t, etcdtest.Address(server))
 	g.shut()
 	o := ConnectOptions{Endpoints: []string{"http://" + g.addr()}, Username: "root", Password: "s3cret"}
 	client, err := Connect(o)
@@ -74,9 +76,9 @@ func TestConnectWithUserDoesNotWaitForEtcd(t *testing.T) {
 		t.Fatalf("without etcd: %v", err)
 	}
 	t.Cleanup(func() { _ = client.Close() })
-	g.reopen(endpointOf(server))
+	g.reopen(etcdtest.Address(server))
 
-	r := newRigAt(t, endpointOf(server))
+	r := newRigAt(t, etcdtest.Address(server))
 	a := r.node("a", "az1", "east", func(o *Options) { o.Client = client })
 	a.run()
 	eventually(t, "registered and synced", func() bool { s := a.Status(); return s.Registered && s.Synced })
@@ -106,7 +108,7 @@ func TestConnectOverTLS(t *testing.T) {
 	})
 	t.Cleanup(server.Close)
 	o := ConnectOptions{
-		Endpoints: []string{"https://" + endpointOf(server)},
+		Endpoints: []string{"https://" + etcdtest.Address(server)},
 		CAFile:    files.ca, CertFile: files.cert, KeyFile: files.key,
 	}
 	get := func(o ConnectOptions) error {

@@ -1,56 +1,24 @@
 package registry
 
 import (
-	"errors"
 	"io"
 	"net"
-	"net/url"
 	"sync"
 	"testing"
-	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
-	"go.uber.org/zap"
-)
 
-// startMember starts a one-member etcd on a port of its own. Its short election
-// timeout is what allows leases of one second.
-func startMember(dir string, edit func(*embed.Config)) (*embed.Etcd, error) {
-	cfg := embed.NewConfig()
-	cfg.Dir = dir
-	cfg.TickMs, cfg.ElectionMs = 10, 100
-	cfg.UnsafeNoFsync = true
-	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
-	any0 := []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
-	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = any0, any0
-	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = any0, any0
-	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
-	if edit != nil {
-		edit(cfg)
-	}
-	server, err := embed.StartEtcd(cfg)
-	if err != nil {
-		return nil, err
-	}
-	select {
-	case <-server.Server.ReadyNotify():
-		return server, nil
-	case <-time.After(15 * time.Second):
-		server.Close()
-		return nil, errors.New("etcd is not ready within 15s")
-	}
-}
+	"github.com/grayfed/grayfed/registry/etcdtest"
+)
 
 func startEtcd(t testing.TB, dir string, edit func(*embed.Config)) *embed.Etcd {
 	t.Helper()
-	server, err := startMember(dir, edit)
+	server, err := etcdtest.Run(dir, edit)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return server
 }
-
-func endpointOf(server *embed.Etcd) string { return server.Clients[0].Addr().String() }
 
 // gate is a TCP relay before an etcd that can be shut and can be turned to
 // another one: what a partition or a restart looks like from an edge.

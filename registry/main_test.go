@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/grayfed/grayfed/registry/etcdtest"
 )
 
 // sharedEtcd is the endpoint of the etcd that most tests share, a prefix each.
@@ -22,13 +24,13 @@ func (m withEtcd) Run() int {
 		return 1
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	server, err := startMember(dir, nil)
+	server, err := etcdtest.Run(dir, nil)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	defer server.Close()
-	sharedEtcd = endpointOf(server)
+	sharedEtcd = etcdtest.Address(server)
 	// The tests wait for leases and time-outs much more than for processors.
 	flag.Parse()
 	if err := flag.Set("test.parallel", "4"); err != nil {

@@ -16,6 +16,7 @@ import (
 	"go.etcd.io/etcd/server/v3/embed"
 
 	"github.com/grayfed/grayfed/federation"
+	"github.com/grayfed/grayfed/registry/etcdtest"
 )
 
 // preload writes instances n = from..to-1 straight into etcd, many in a
@@ -155,7 +156,7 @@ func TestCompactionWhileCutOffIsMadeUpByAList(t *testing.T) {
 	ctx := context.Background()
 	server := startEtcd(t, t.TempDir(), nil)
 	t.Cleanup(server.Close)
-	r := newRigAt(t, endpointOf(server))
+	r := newRigAt(t, etcdtest.Address(server))
 	longer := func(o *Options) { o.Timing.EdgeLease = time.Minute }
 	a, b := r.start("a", "az1", "east", longer), r.start("b", "az2", "east")
 	for _, id := range []string{"removed", "changed", "kept"} {
@@ -215,7 +216,7 @@ func TestIdleEtcdIsFresh(t *testing.T) {
 	t.Parallel()
 	server := startEtcd(t, t.TempDir(), nil)
 	t.Cleanup(server.Close)
-	r := newRigAt(t, endpointOf(server))
+	r := newRigAt(t, etcdtest.Address(server))
 	a := r.start("a", "az1", "east")
 	confirmed := func() time.Time {
 		a.state.mu.Lock()
@@ -242,7 +243,7 @@ func TestEtcdRestarts(t *testing.T) {
 	dir := t.TempDir()
 	server := startEtcd(t, dir, nil)
 	t.Cleanup(func() { server.Close() })
-	r := newRigAt(t, endpointOf(server))
+	r := newRigAt(t, etcdtest.Address(server))
 	a, b := r.start("a", "az1", "east"), r.start("b", "az2", "east", noProbe, patient)
 	a.put(instance("u1", "az1"))
 	r.agree(a, b)
@@ -257,9 +258,9 @@ func TestEtcdRestarts(t *testing.T) {
 		}
 	}
 	server = startEtcd(t, dir, nil)
-	r.raw.SetEndpoints("http://" + endpointOf(server))
+	r.raw.SetEndpoints("http://" + etcdtest.Address(server))
 	for _, n := range []*node{a, b} {
-		n.gate.reopen(endpointOf(server))
+		n.gate.reopen(etcdtest.Address(server))
 	}
 	for _, n := range []*node{a, b} {
 		eventually(t, "fresh and registered", func() bool {
@@ -288,16 +289,16 @@ func TestAnotherEtcdIsBelieved(t *testing.T) {
 			})
 			t.Cleanup(second.Close)
 			t.Cleanup(first.Close)
-			r := newRigAt(t, endpointOf(first))
+			r := newRigAt(t, etcdtest.Address(first))
 			a := r.start("a", "az1", "east", noProbe)
 			for n := range 30 {
 				a.put(instance(fmt.Sprintf("u%d", n), "az1"))
 			}
 			r.agree(a)
 			a.gate.shut()
-			r.raw.SetEndpoints("http://" + endpointOf(second))
+			r.raw.SetEndpoints("http://" + etcdtest.Address(second))
 			r.preload(0, 3)
-			a.gate.reopen(endpointOf(second))
+			a.gate.reopen(etcdtest.Address(second))
 			eventually(t, "what the other etcd has", func() bool { return a.catalog.Snapshot().Instances == 3 })
 			eventually(t, "registered there", func() bool { return a.Status().Registered })
 			if err := a.Heartbeat(context.Background(), key("u7")); !errors.Is(err, ErrNotFound) {

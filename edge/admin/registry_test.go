@@ -6,42 +6,14 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"testing"
 	"time"
-
-	"go.etcd.io/etcd/server/v3/embed"
-	"go.uber.org/zap"
 
 	"github.com/grayfed/grayfed/edge/api"
 	"github.com/grayfed/grayfed/federation"
 	"github.com/grayfed/grayfed/registry"
+	"github.com/grayfed/grayfed/registry/etcdtest"
 )
-
-// startEtcd runs a member until the test ends, and returns its URL.
-func startEtcd(t *testing.T) string {
-	t.Helper()
-	cfg := embed.NewConfig()
-	cfg.Dir = t.TempDir()
-	cfg.TickMs, cfg.ElectionMs = 10, 100
-	cfg.UnsafeNoFsync = true
-	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
-	anyPort := []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
-	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = anyPort, anyPort
-	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = anyPort, anyPort
-	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
-	server, err := embed.StartEtcd(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Close)
-	select {
-	case <-server.Server.ReadyNotify():
-	case <-time.After(deadline):
-		t.Fatal("etcd is not ready")
-	}
-	return "http://" + server.Clients[0].Addr().String()
-}
 
 // adapter gives the registry to the server, as an edge does.
 type adapter struct{ *registry.Registry }
@@ -127,7 +99,7 @@ func newRegistryRig(t *testing.T, etcd, id string) *rig {
 
 // TestWithTheRegistry writes through two servers into one real etcd.
 func TestWithTheRegistry(t *testing.T) {
-	etcd := startEtcd(t)
+	etcd, _ := etcdtest.Start(t)
 	one, two := newRegistryRig(t, etcd, "az1-edge"), newRegistryRig(t, etcd, "az2-edge")
 	c1, c2 := one.client(), two.client()
 	ctx := t.Context()
