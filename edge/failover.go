@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"slices"
 	"sync"
@@ -103,12 +102,9 @@ func (f *dnsFailover) newPublisher(reg prometheus.Registerer) error {
 	if c == nil {
 		return nil
 	}
-	token, err := firstLine(c.TokenFile)
-	if err != nil {
-		return fmt.Errorf("read consul's token: %w", err)
-	}
+	var err error
 	f.publisher, err = consul.New(consul.Options{
-		Address: c.Address, Token: token,
+		Address: c.Address, TokenFile: c.TokenFile,
 		CAFile: c.TLS.CAFile, CertFile: c.TLS.CertFile, KeyFile: c.TLS.KeyFile,
 		Service: c.Service, Edge: f.edge.self.ID, Entry: f.entry,
 		CheckURL: f.checkURL(),

@@ -48,7 +48,8 @@ type Consul struct {
 	// Address is that of the agent: "http://host:port", "https://host:port" or
 	// "unix:///path"; default http://127.0.0.1:8500.
 	Address string
-	// TokenFile has the ACL token in its first line.
+	// TokenFile has the ACL token in its first line; it is read again as it
+	// changes.
 	TokenFile string
 	TLS       TLSFiles
 	// Service is the name that the edges of a federation share, letters,

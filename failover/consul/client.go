@@ -55,7 +55,7 @@ func parseAddress(text string) (place, error) {
 }
 
 // connect returns a client of the agent and what it is carried by.
-func (o Options) connect() (*http.Transport, *api.Client, error) {
+func (o Options) connect(sent *token) (*http.Transport, *api.Client, error) {
 	at, err := parseAddress(o.Address)
 	if err != nil {
 		return nil, nil, fmt.Errorf("consul: %w", err)
@@ -87,7 +87,7 @@ func (o Options) connect() (*http.Transport, *api.Client, error) {
 		// there for one; the guard puts the right one in its place.
 		Token: "of-the-guard",
 		HttpClient: &http.Client{
-			Transport:     guard{token: o.Token, next: transport},
+			Transport:     guard{token: sent, next: transport},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	})
@@ -130,7 +130,7 @@ func (o Options) tls() (*tls.Config, error) {
 // a token, a namespace and a partition from the environment where it is given
 // none; the edge's configuration alone is to say what it sends.
 type guard struct {
-	token string
+	token *token
 	next  http.RoundTripper
 }
 
@@ -140,8 +140,8 @@ var _ http.RoundTripper = guard{}
 func (g guard) RoundTrip(request *http.Request) (*http.Response, error) {
 	request = request.Clone(request.Context())
 	request.Header.Del("X-Consul-Token")
-	if g.token != "" {
-		request.Header.Set("X-Consul-Token", g.token)
+	if text := g.token.current(); text != "" {
+		request.Header.Set("X-Consul-Token", text)
 	}
 	query := request.URL.Query()
 	query.Del("ns")

@@ -20,19 +20,20 @@ func TestTokenAndTLS(t *testing.T) {
 	files := cluster.Files
 	base := Options{
 		Address: cluster.Address(0), Edge: "a", Entry: entryOf("a", failover.Primary),
-		Token:  cluster.Token("edge", policy(t, "edge-policy.hcl")),
-		CAFile: files.CA, CertFile: files.ClientCert, KeyFile: files.ClientKey,
+		TokenFile: tokenFile(t, cluster.Token("edge", policy(t, "edge-policy.hcl"))),
+		CAFile:    files.CA, CertFile: files.ClientCert, KeyFile: files.ClientKey,
 	}
 	a := start(t, base)
 	a.Set(failover.Decision{In: true, Weight: 40})
 	a.sees("a", 40, true)
 
+	reader := tokenFile(t, cluster.Token("reader", `service_prefix "" { policy = "read" }`))
 	for name, c := range map[string]struct {
 		edit func(*Options)
 		want string
 	}{
-		"no token":       {func(o *Options) { o.Token = "" }, "Permission denied"},
-		"token to read":  {func(o *Options) { o.Token = cluster.Token("reader", `service_prefix "" { policy = "read" }`) }, "Permission denied"},
+		"no token":       {func(o *Options) { o.TokenFile = "" }, "Permission denied"},
+		"token to read":  {func(o *Options) { o.TokenFile = reader }, "Permission denied"},
 		"no authority":   {func(o *Options) { o.CAFile = "" }, "certificate"},
 		"no certificate": {func(o *Options) { o.CertFile, o.KeyFile = "", "" }, "certificate"},
 	} {
@@ -102,7 +103,11 @@ func TestEnvironmentDoesNotCount(t *testing.T) {
 	}
 	for _, address := range []string{server.URL, "unix://" + socket} {
 		for _, token := range []string{"", "given"} {
-			a := start(t, Options{Address: address, Token: token, Edge: "a", Entry: entryOf("a", failover.Primary)})
+			o := Options{Address: address, Edge: "a", Entry: entryOf("a", failover.Primary)}
+			if token != "" {
+				o.TokenFile = tokenFile(t, token+"\r\nand no more\n")
+			}
+			a := start(t, o)
 			seen := make(map[string]bool)
 			for len(seen) < 2 { // both what keeps and what watches
 				select {
@@ -147,7 +152,7 @@ func TestHostileAgent(t *testing.T) {
 		}
 	}))
 	t.Cleanup(server.Close)
-	a := start(t, Options{Address: server.URL, Token: "secret", Edge: "a", Entry: entryOf("a", failover.Primary)})
+	a := start(t, Options{Address: server.URL, TokenFile: tokenFile(t, "secret"), Edge: "a", Entry: entryOf("a", failover.Primary)})
 	until(t, "both are told", func() bool {
 		s := a.Status().Error
 		return strings.Contains(s, errTooLong.Error()) && strings.Contains(s, "307")

@@ -10,6 +10,7 @@ package consul
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -66,6 +67,7 @@ type Status struct {
 type Publisher struct {
 	opts      Options
 	id        string // of the service, and the beginning of its checks' ids
+	token     *token
 	transport *http.Transport
 	client    *api.Client
 	counters  counters
@@ -83,8 +85,9 @@ type Publisher struct {
 
 	// cleared says that checks of an earlier life, of other options, are gone.
 	// Later ones are the operator's, as maintenance is, and stay. It belongs
-	// to the goroutine of Run.
-	cleared bool
+	// to the goroutine of Run, as unanswered does: the agent may take the last
+	// registration yet.
+	cleared, unanswered bool
 
 	mu       sync.Mutex
 	view     View  // guarded by mu
@@ -96,6 +99,7 @@ type Publisher struct {
 type publication struct {
 	in      bool
 	weight  int
+	token   string    // that it was registered with
 	changed time.Time // when it became that
 }
 
@@ -107,13 +111,18 @@ func New(opts Options) (*Publisher, error) {
 	if err := opts.validate(); err != nil {
 		return nil, err
 	}
-	transport, client, err := opts.connect()
+	sent, err := newToken(opts.TokenFile, opts.Log)
+	if err != nil {
+		return nil, fmt.Errorf("consul: %w", err)
+	}
+	transport, client, err := opts.connect(sent)
 	if err != nil {
 		return nil, err
 	}
 	p := &Publisher{
 		opts:      opts,
 		id:        serviceID(opts.Service, opts.Edge),
+		token:     sent,
 		transport: transport,
 		client:    client,
 		changed:   make(chan struct{}, 1),
@@ -167,9 +176,10 @@ func (p *Publisher) confirmedLocked() bool {
 
 // Run registers the entry, keeps it as [Publisher.Set] says and watches those
 // of all edges until ctx ends; then it removes its own, for at most two
-// seconds, and returns nil. Consul being away is no error: it is tried for
-// ever, at most two seconds apart, and what it lost is registered again. Run
-// can be called once.
+// seconds, and returns nil. A registration that is under way then is waited for
+// before, for up to ten seconds: the agent takes it in whether anybody waits or
+// not. Consul being away is no error: it is tried for ever, at most two seconds
+// apart, and what it lost is registered again. Run can be called once.
 func (p *Publisher) Run(ctx context.Context) error {
 	if p.started.Swap(true) {
 		return errStarted

@@ -89,10 +89,10 @@ func TestDeployedFilesRun(t *testing.T) {
 		}
 	}
 
-	token := cluster.Token("edge", policy(t, "edge-policy.hcl"))
+	token := tokenFile(t, cluster.Token("edge", policy(t, "edge-policy.hcl")))
 	edge := func(i int, role failover.Role) *running {
 		name := machines[i].name
-		e := start(t, Options{Address: cluster.Address(i), Token: token, Edge: name, Entry: entryOf(name, role)})
+		e := start(t, Options{Address: cluster.Address(i), TokenFile: token, Edge: name, Entry: entryOf(name, role)})
 		e.Set(failover.Decision{In: role == failover.Primary, Weight: 50})
 		return e
 	}

@@ -20,7 +20,7 @@ const (
 	// seconds (rpc_hold_timeout). Giving up earlier would leave the request
 	// in its queue, and the next might overtake it.
 	callTimeout = 10 * time.Second
-	// leaveTimeout bounds the last one.
+	// leaveTimeout bounds the end.
 	leaveTimeout = 2 * time.Second
 	// The wait after a failure, doubling.
 	retryMin, retryMax = 100 * time.Millisecond, 2 * time.Second
@@ -54,13 +54,16 @@ func (p *Publisher) keep(ctx context.Context) {
 // publish has the agent hold d. Out is said first and at once; in is said
 // after its weight.
 func (p *Publisher) publish(ctx context.Context, d failover.Decision) error {
+	// The agent tells the servers of the entry with the token that it came
+	// with, also when the check fails of an edge that has died.
+	sent := p.token.current()
 	had, wrong := p.published.Load(), p.wrong.Swap(false)
-	stale := had == nil || had.weight != d.Weight || wrong
+	stale := had == nil || had.weight != d.Weight || had.token != sent || wrong
 	changes := stale || had.in != d.In
 	if had != nil && changes {
 		// From here on the watch may find either, and must not take the new
 		// one for somebody else's.
-		p.published.Store(&publication{in: d.In, weight: d.Weight, changed: time.Now()})
+		p.published.Store(&publication{in: d.In, weight: d.Weight, token: sent, changed: time.Now()})
 	}
 	if had != nil && !d.In && stale {
 		if err := p.hold(ctx, d); err != nil {
@@ -78,17 +81,20 @@ func (p *Publisher) publish(ctx context.Context, d failover.Decision) error {
 		return err
 	}
 	if changes {
-		p.published.Store(&publication{in: d.In, weight: d.Weight, changed: time.Now()})
+		p.published.Store(&publication{in: d.In, weight: d.Weight, token: sent, changed: time.Now()})
 	}
 	return nil
 }
 
+// register is not cut off by the end of ctx: the agent would take the entry in
+// all the same, perhaps after it was told to remove it.
 func (p *Publisher) register(ctx context.Context, d failover.Decision) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 	defer cancel()
 	p.counters.registrations.Add(1)
 	err := p.client.Agent().ServiceRegisterOpts(p.opts.registration(d.In, d.Weight),
 		api.ServiceRegisterOpts{ReplaceExistingChecks: !p.cleared}.WithContext(ctx))
+	p.unanswered = err != nil && ctx.Err() != nil
 	if err != nil {
 		return fmt.Errorf("register service %s: %w", p.id, err)
 	}
@@ -110,19 +116,36 @@ func (p *Publisher) hold(ctx context.Context, d failover.Decision) error {
 	return nil
 }
 
-// leave removes this edge's entry, and no other.
+// leave removes this edge's entry, and no other. It tries again while the agent
+// refuses, and while it may yet take a registration that it did not answer.
 func (p *Publisher) leave(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
 	defer cancel()
+	again := backoff{min: retryMin, max: retryMax}
+	for {
+		err := p.deregister(ctx)
+		p.published.Store(nil)
+		if err == nil && !p.unanswered {
+			return
+		}
+		again.wait(ctx)
+		if ctx.Err() == nil {
+			continue
+		}
+		if err != nil {
+			p.opts.Log.Warn("entry may be left in Consul", "service", p.id, "error", err)
+		}
+		return
+	}
+}
+
+func (p *Publisher) deregister(ctx context.Context) error {
 	err := p.client.Agent().ServiceDeregisterOpts(p.id, (&api.QueryOptions{}).WithContext(ctx))
-	p.published.Store(nil)
 	var status api.StatusError
 	if errors.As(err, &status) && status.Code == http.StatusNotFound {
-		return // it was never there
+		return nil // it is not there
 	}
-	if err != nil {
-		p.opts.Log.Warn("entry is left in Consul", "service", p.id, "error", err)
-	}
+	return err
 }
 
 // failing notes an error at its place and reports whether it is the first of

@@ -32,8 +32,10 @@ type Options struct {
 	// "https://host:port" or "unix:///path". Of the CONSUL_ variables of the
 	// environment none counts.
 	Address string
-	// Token goes with every request; "": none.
-	Token string
+	// TokenFile has the ACL token in its first line. It is read again for each
+	// request, and the entry registered again when it has changed: the agent
+	// goes on with the token that an entry came with. "": no token.
+	TokenFile string
 	// CAFile, CertFile and KeyFile name PEM files, for https alone. Without
 	// CAFile the system's roots count; CertFile and KeyFile go together and
 	// are read again for each connection.
@@ -87,9 +89,6 @@ func (o Options) validate() error {
 	refuse := func(format string, args ...any) { errs = append(errs, fmt.Errorf("consul: "+format, args...)) }
 	if _, err := parseAddress(o.Address); err != nil {
 		refuse("%w", err)
-	}
-	if strings.ContainsFunc(o.Token, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		refuse("the token has characters that a header cannot carry")
 	}
 	if !strings.HasPrefix(o.Address, "https://") && (o.CAFile != "" || o.CertFile != "" || o.KeyFile != "") {
 		refuse("certificates are for an https address")

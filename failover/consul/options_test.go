@@ -25,7 +25,7 @@ func TestOptionsAreChecked(t *testing.T) {
 		`address "http://u:p@h:1"`:         func(o *Options) { o.Address = "http://u:p@h:1" },
 		`address "unix://relative"`:        func(o *Options) { o.Address = "unix://relative" },
 		"address nothing":                  func(o *Options) { o.Address = "" },
-		"token has characters":             func(o *Options) { o.Token = "a\nb" },
+		"it has characters":                func(o *Options) { o.TokenFile = tokenFile(t, "a b") },
 		"certificates are for an https":    func(o *Options) { o.CAFile = "ca.pem" },
 		"certificate and key go together":  func(o *Options) { o.Address, o.CertFile = "https://h:1", "c.pem" },
 		"read certificate authority":       func(o *Options) { o.Address, o.CAFile = "https://h:1", "/nonexistent" },
