@@ -86,7 +86,7 @@ func (e *Edge) newFailover(ctx context.Context, reg prometheus.Registerer) error
 	f.probes = newDataProbes(f.options.Heartbeat*9/10, f.options.Misses)
 	f.sightings = newSightings(e.self.ID, f.probes, func(edge string) bool {
 		return time.Since(e.gossip.Heard(edge)) <= time.Duration(f.options.Misses)*max(f.options.Heartbeat, gossip.SignInterval)
-	})
+	}, gossipTiming(e.process.Gossip).MeetWithin())
 	if err := f.newPublisher(reg); err != nil {
 		return err
 	}

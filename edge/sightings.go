@@ -18,7 +18,9 @@ type sightings struct {
 	// heard reports whether packets of an edge got here of late, even if gossip
 	// holds it for dead.
 	heard func(edge string) bool
-	known map[string]*sighted
+	// meetWithin is how long gossip takes at most to meet an edge that lives.
+	meetWithin time.Duration
+	known      map[string]*sighted
 }
 
 // waversFor is how long a Consul leader's word on an edge is doubted after it
@@ -31,14 +33,18 @@ type sighted struct {
 	target probeTarget
 	// word is what the edge itself says by gossip: Alive when it is in, Dead
 	// when it is out; Unknown when gossip does not see it alive.
-	word     failover.Verdict
-	at       time.Time        // when anybody knew it last
-	reported failover.Verdict // what a Consul leader said last
-	revived  time.Time        // when it took back that the edge is dead, against this edge's own means
+	word failover.Verdict
+	// unseen is since when gossip has not had this life of the edge alive;
+	// zero: it has.
+	unseen      time.Time
+	incarnation uint64
+	at          time.Time        // when anybody knew it last
+	reported    failover.Verdict // what a Consul leader said last
+	revived     time.Time        // when it took back that the edge is dead, against this edge's own means
 }
 
-func newSightings(self string, probes *dataProbes, heard func(edge string) bool) *sightings {
-	return &sightings{self: self, probes: probes, heard: heard, known: make(map[string]*sighted)}
+func newSightings(self string, probes *dataProbes, heard func(edge string) bool, meetWithin time.Duration) *sightings {
+	return &sightings{self: self, probes: probes, heard: heard, meetWithin: meetWithin, known: make(map[string]*sighted)}
 }
 
 // update takes what gossip and the registry know and what a Consul leader says,
@@ -63,6 +69,7 @@ func (s *sightings) update(edges []federation.Edge, view *consul.View, now time.
 		if now.Sub(k.at) > forgetAfter {
 			delete(s.known, id)
 		}
+		k.Gossip = s.unmet(id, k, now)
 		k.Probe = s.probes.verdict(id)
 		switch {
 		case k.Consul == failover.Alive && k.reported == failover.Dead && k.Gossip == failover.Dead && k.Probe == failover.Dead:
@@ -86,6 +93,9 @@ func (s *sightings) takeEdge(e *federation.Edge, leader bool, now time.Time) {
 		return
 	}
 	k := s.of(e.ID, leader)
+	if k.incarnation != e.Incarnation {
+		k.incarnation, k.unseen = e.Incarnation, time.Time{} // another life
+	}
 	k.Entry, k.at = entry, now
 	k.target = probeTarget{edge: e.ID, address: e.Data, tls: e.Entry.TLS}
 	switch e.Status {
@@ -101,8 +111,24 @@ func (s *sightings) takeEdge(e *federation.Edge, leader bool, now time.Time) {
 		}
 	case federation.EdgeLeft:
 		k.Gossip = failover.Dead
-	case federation.EdgeUnknown: // registered, and never met
+	case federation.EdgeUnknown: // registered, and not met
 	}
+}
+
+// unmet is what gossip says of an edge, where silence counts too: an edge that
+// gossip could have met in all the time and has not is dead to it, as one that
+// it met and lost is. Else an edge that died before this one started, or so long
+// ago that gossip has forgotten it, would keep a standby out for ever.
+func (s *sightings) unmet(id string, k *sighted, now time.Time) failover.Verdict {
+	switch {
+	case k.Gossip == failover.Alive:
+		k.unseen = time.Time{}
+	case k.unseen.IsZero():
+		k.unseen = now
+	case k.Gossip == failover.VerdictUnknown && now.Sub(k.unseen) >= s.meetWithin && !s.heard(id):
+		return failover.Dead
+	}
+	return k.Gossip
 }
 
 // takeReported takes what Consul holds of an edge. An edge that gossip sees

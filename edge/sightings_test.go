@@ -22,6 +22,9 @@ func sightedEdge(id string, share int) federation.Edge {
 
 func unheard(string) bool { return false }
 
+// meetTime is what gossip takes at most to meet an edge.
+const meetTime = 9 * time.Second
+
 func reportedEdge(id string, passing bool) consul.Reported {
 	return consul.Reported{Passing: passing, Entry: failover.Entry{
 		Edge: id, Zone: "az2", Role: failover.Primary, Port: 80, Weight: 20, Addresses: []netip.Addr{netip.MustParseAddr("203.0.113.9")},
@@ -58,7 +61,7 @@ func TestSightings(t *testing.T) {
 		{"not in consul", []federation.Edge{sightedEdge("e2", 35)}, &consul.View{}, verdicts{dead, alive, dead}, 35},
 		{"cut off from here alone", withStatus(sightedEdge("e2", 35), federation.EdgeDead), &consul.View{Entries: []consul.Reported{reportedEdge("e2", true)}}, verdicts{alive, dead, alive}, 20},
 	} {
-		s := newSightings("e1", newDataProbes(time.Second, 3), unheard)
+		s := newSightings("e1", newDataProbes(time.Second, 3), unheard, meetTime)
 		s.update(append(c.edges, sightedEdge("e1", 50)), c.view, time.Now())
 		list, answer := s.list(), s.forAnswer()
 		if len(list) != 1 || len(answer) != 1 {
@@ -73,7 +76,7 @@ func TestSightings(t *testing.T) {
 
 // TestSightingsAreRemembered: a zone that is lost does not say goodbye.
 func TestSightingsAreRemembered(t *testing.T) {
-	s := newSightings("e1", newDataProbes(time.Second, 3), unheard)
+	s := newSightings("e1", newDataProbes(time.Second, 3), unheard, meetTime)
 	now := time.Now()
 	view := &consul.View{Entries: []consul.Reported{reportedEdge("e3", true)}}
 	s.update([]federation.Edge{sightedEdge("e2", 35)}, view, now)
@@ -129,7 +132,7 @@ func TestWavering(t *testing.T) {
 		{"seen by probes", dead, nil, []*consul.View{passing, critical, passing}, false},
 	} {
 		probes := newDataProbes(time.Second, 1)
-		s := newSightings("e1", probes, unheard)
+		s := newSightings("e1", probes, unheard, meetTime)
 		now := time.Now()
 		s.update([]federation.Edge{c.edge}, nil, now)
 		probes.take(map[probeTarget]error{s.targets()[0]: c.probe})
@@ -167,7 +170,7 @@ func TestFirstToKnow(t *testing.T) {
 		{"probed alone", dead, nil, true},
 	} {
 		probes := newDataProbes(time.Second, 1)
-		s := newSightings("e1", probes, unheard)
+		s := newSightings("e1", probes, unheard, meetTime)
 		now := time.Now()
 		see := func(edge federation.Edge, probe error, view *consul.View) {
 			now = now.Add(time.Second)
@@ -193,7 +196,7 @@ func TestHeardOneWay(t *testing.T) {
 		e := sightedEdge("e2", 35)
 		e.Status = status
 		for _, heard := range []bool{true, false} {
-			s := newSightings("e1", newDataProbes(time.Second, 3), func(string) bool { return heard })
+			s := newSightings("e1", newDataProbes(time.Second, 3), func(string) bool { return heard }, meetTime)
 			s.update([]federation.Edge{e}, nil, time.Now())
 			want := failover.Dead
 			if heard && status == federation.EdgeDead {
@@ -202,6 +205,47 @@ func TestHeardOneWay(t *testing.T) {
 			if got := s.list()[0].Gossip; got != want {
 				t.Errorf("%s, heard %t: %s", status, heard, got)
 			}
+		}
+	}
+}
+
+// TestNeverMet: an edge that gossip has not met in all the time that it may take
+// is dead to it, whoever else knows of it; one that is heard, was met or lives
+// anew is not.
+func TestNeverMet(t *testing.T) {
+	const unknown, alive, dead = failover.VerdictUnknown, failover.Alive, failover.Dead
+	edge := func(status federation.EdgeStatus, incarnation uint64) []federation.Edge {
+		e := sightedEdge("e2", 0)
+		e.Status, e.Incarnation = status, incarnation
+		return []federation.Edge{e}
+	}
+	unmet := edge(federation.EdgeUnknown, 1)
+	for _, c := range []struct {
+		what         string
+		first, later []federation.Edge
+		heard        bool
+		before, want failover.Verdict
+	}{
+		{"registered", unmet, unmet, false, unknown, dead},
+		{"known to Consul alone", nil, nil, false, unknown, dead},
+		{"registered no more", unmet, nil, false, unknown, dead},
+		{"dead, and forgotten by gossip", edge(federation.EdgeDead, 1), nil, false, dead, dead},
+		{"heard", unmet, unmet, true, unknown, unknown},
+		{"met at last", unmet, edge(federation.EdgeAlive, 1), false, unknown, alive},
+		{"met until now", edge(federation.EdgeAlive, 1), unmet, false, alive, unknown},
+		{"started again", unmet, edge(federation.EdgeUnknown, 2), false, unknown, unknown},
+	} {
+		s := newSightings("e1", newDataProbes(time.Second, 3), func(string) bool { return c.heard }, meetTime)
+		view := &consul.View{Entries: []consul.Reported{reportedEdge("e2", false)}}
+		now := time.Now()
+		s.update(c.first, view, now)
+		s.update(c.first, view, now.Add(meetTime-1))
+		if got := s.list()[0].Gossip; got != c.before {
+			t.Errorf("%s: %s while gossip may yet meet it, want %s", c.what, got, c.before)
+		}
+		s.update(c.later, view, now.Add(meetTime))
+		if got := s.list()[0].Gossip; got != c.want {
+			t.Errorf("%s: %s, want %s", c.what, got, c.want)
 		}
 	}
 }

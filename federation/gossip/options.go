@@ -79,6 +79,14 @@ func (t Timing) RecordTTL() time.Duration {
 	return missedRefreshes*t.withDefaults().RefreshInterval + t.withDefaults().RefreshInterval/2
 }
 
+// MeetWithin is how long it takes at most to meet an edge that lives and whose
+// address is known: the longest pause between two attempts, and the two
+// exchanges of one.
+func (t Timing) MeetWithin() time.Duration {
+	t = t.withDefaults()
+	return t.RejoinMax + 2*t.StreamTimeout
+}
+
 func (t Timing) withDefaults() Timing {
 	def := func(v *time.Duration, d time.Duration) { *v = cmp.Or(*v, d) }
 	def(&t.ProbeInterval, 200*time.Millisecond)
