@@ -26,6 +26,11 @@ const (
 	// peerStreamWindow and peerConnWindow fit a round trip between regions.
 	peerStreamWindow = 256 << 10
 	peerConnWindow   = 4 << 20
+	// peerHead and peerFields are what edges may be set to take from clients,
+	// with room for what they add: whatever this one takes itself. A head beyond
+	// the codec's bounds ends the connection, and with it what others have sent.
+	peerHead   = 1 << 20
+	peerFields = 2 * 1000
 	// peerPing and peerPingTimeout give up connections that a network swallows:
 	// all requests to an edge share a few, and nothing else would tell.
 	peerPing        = 500 * time.Millisecond
@@ -87,16 +92,14 @@ func (e *Edge) openPeers(ctx context.Context, reg prometheus.Registerer) error {
 	return nil
 }
 
-// peerCodec takes whatever another edge has taken, with what it adds: as many
-// fields and bytes may be new to a head.
+// peerCodec takes whatever another edge has taken, with what it adds.
 func (e *Edge) peerCodec() http2.Options {
-	t, limits := e.process.Listen.Timeouts, e.process.Listen.Limits
-	head := min(2*limits.HeadBytes+16<<10, 1<<20)
+	t := e.process.Listen.Timeouts
 	return http2.Options{
 		Handler: e.gateway.PeerHandler(), Engine: e.data.engine2, Gateway: true,
 		HeadTimeout: t.Head, BodyTimeout: t.Body + peerPatience, WriteTimeout: t.Write + peerPatience, IdleTimeout: t.Idle,
 		MaxStreams: 1024, StreamWindow: peerStreamWindow, ConnWindow: peerConnWindow,
-		MaxHeadBytes: head, MaxTargetBytes: head, MaxFields: 2*limits.Fields + 32,
+		MaxHeadBytes: peerHead, MaxTargetBytes: peerHead, MaxFields: peerFields,
 	}
 }
 

@@ -353,6 +353,33 @@ func TestForgedHopFields(t *testing.T) {
 	}
 }
 
+// TestEdgesGoByTheirCertificates: one that shows another's certificate is taken for
+// that other one.
+func TestEdgesGoByTheirCertificates(t *testing.T) {
+	f := newPeered(t)
+	documents := releaseDocuments("strict")
+	az1 := f.start("az1-edge", "az1", documents, func(p *config.Process) { p.Peer.TLS = f.peers.issue("az3-edge") })
+	az2 := f.start("az2-edge", "az2", documents)
+	f.start("az3-edge", "az3", documents)
+	f.meet()
+	f.serve("canary", "az2", "v2-beta")
+	az1.leads("v2-beta", "canary")
+	az2.leads("v2-beta", "canary")
+	response, _ := do(t, clientFrom(t, "127.0.0.1"), http.MethodGet, az1.url("/users/1"), http.NoBody, "X-Release-Tag", "v2-beta")
+	if response.status != http.StatusOK {
+		t.Fatalf("status %d", response.status)
+	}
+	if got := az2.counted("grayfed_peer_requests_total"); toJSON(got) != `{"edge=\"az3-edge\",outcome=\"served\"":"1"}` {
+		t.Errorf("az2 counts %v", got)
+	}
+	eventually(t, "line in the access log", func() error {
+		if log := az2.log.String(); !strings.Contains(log, `"from_edge":"az3-edge"`) {
+			return errors.New(log)
+		}
+		return nil
+	})
+}
+
 // TestOnlyEdgesAreLetIn: the listener for other edges takes those whose
 // certificate their authority has signed, and only while it has.
 func TestOnlyEdgesAreLetIn(t *testing.T) {
@@ -395,7 +422,7 @@ func TestOnlyEdgesAreLetIn(t *testing.T) {
 		_, err = conn.Read(make([]byte, 1))
 		return err
 	}
-	own, foreign := f.peers.issue(), stranger.issue()
+	own, foreign := f.peers.issue("az9-edge"), stranger.issue("az9-edge")
 	if err := shake(&own); err != nil {
 		t.Errorf("an edge is refused: %v", err)
 	}

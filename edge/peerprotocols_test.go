@@ -51,6 +51,54 @@ func TestProtocolsThroughAnotherEdge(t *testing.T) {
 	}
 }
 
+// TestLargeHeadsThroughAnotherEdge: whatever an edge has taken from its client
+// passes one that takes less from its own, and disturbs nobody on the way.
+func TestLargeHeadsThroughAnotherEdge(t *testing.T) {
+	f := newPeered(t)
+	az1 := f.start("az1-edge", "az1", releaseDocuments("strict"), func(p *config.Process) {
+		p.Listen.Limits = config.Limits{HeadBytes: 1 << 20, Fields: 1000}
+	})
+	az2 := f.start("az2-edge", "az2", releaseDocuments("strict"), func(p *config.Process) {
+		p.Listen.Limits = config.Limits{HeadBytes: 1 << 10, Fields: 8}
+	})
+	f.meet()
+	arrived, release := make(chan struct{}, 1), make(chan struct{})
+	address := f.ca.serve(t, federation.HTTP1, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodPost {
+			arrived <- struct{}{}
+			<-release
+		}
+		_, _ = fmt.Fprint(w, len(r.Header.Get("X-Large")), len(r.Header["X-Many"]))
+	})
+	f.register("canary", "az2", "v2-beta", address)
+	az1.leads("v2-beta", "canary")
+	az2.leads("v2-beta", "canary")
+
+	client := clientFrom(t, "127.0.0.1")
+	waits := make(chan string, 1)
+	go func() {
+		_, text := do(t, client, http.MethodPost, az1.url("/users/1"), http.NoBody, "X-Release-Tag", "v2-beta")
+		waits <- text
+	}()
+	await(t, arrived, "request at the endpoint")
+	many := []string{"X-Release-Tag", "v2-beta"}
+	for range 900 {
+		many = append(many, "X-Many", "1")
+	}
+	for want, fields := range map[string][]string{
+		"700000 0": {"X-Release-Tag", "v2-beta", "X-Large", strings.Repeat("X", 700_000)},
+		"0 900":    many,
+	} {
+		if response, text := do(t, client, http.MethodGet, az1.url("/users/1"), http.NoBody, fields...); response.status != http.StatusOK || text != want {
+			t.Errorf("%d %s, want %s", response.status, text, want)
+		}
+	}
+	close(release)
+	if text := <-waits; text != "0 0" {
+		t.Errorf("what was under way beside them: %s", text)
+	}
+}
+
 // TestGRPCThroughAnotherEdge has the gRPC project's client talk to its server,
 // both ways at once and with deadlines, cancellations and statuses.
 func TestGRPCThroughAnotherEdge(t *testing.T) {

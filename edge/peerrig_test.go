@@ -58,7 +58,7 @@ func newPeerAuthority(t testing.TB) *peerAuthority {
 }
 
 // issue makes the certificate of an edge on 127.0.0.1, good for both sides.
-func (a *peerAuthority) issue() config.TLSFiles {
+func (a *peerAuthority) issue(id string) config.TLSFiles {
 	a.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -66,7 +66,7 @@ func (a *peerAuthority) issue() config.TLSFiles {
 	}
 	a.serial++
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1 + a.serial), Subject: pkix.Name{CommonName: "edge"},
+		SerialNumber: big.NewInt(1 + a.serial), Subject: pkix.Name{CommonName: id},
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, KeyUsage: x509.KeyUsageDigitalSignature,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
@@ -111,7 +111,7 @@ func (f *peeredEdges) settings(id, zone, documents string) *config.Process {
 	p.ID = id
 	writeFile(f.t, p.Documents, documents)
 	p.Reach = config.ReachGateway
-	p.Peer = config.Peer{Address: "127.0.0.1:0", TLS: f.peers.issue()}
+	p.Peer = config.Peer{Address: "127.0.0.1:0", TLS: f.peers.issue(id)}
 	p.Gossip.Peers = append([]string(nil), f.all...)
 	p.Upstream.ConnectTimeout = 2 * time.Second // handshakes on a busy machine
 	p.Upstream.TLS.CAFile = f.ca.certFile

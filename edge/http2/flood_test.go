@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"net"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -219,6 +220,26 @@ func TestContinuationFlood(t *testing.T) {
 			sent.Wait()
 			await(t, "the flood's count", func() bool { return r.server.Stats().Refused[ReasonHeaderFlood] == 1 })
 		})
+	}
+}
+
+// TestLargestHeadIsNoFlood: a head of as many bytes as it may have is served,
+// however many frames that takes, and a larger one costs its sender the request
+// alone.
+func TestLargestHeadIsNoFlood(t *testing.T) {
+	r := newRig(t, Options{Handler: handler{serve: func(x *exchange.Exchange) { answer(x, 204, "") }}, MaxHeadBytes: 1 << 20})
+	client := dialRaw(t, r.address)
+	for n, c := range []struct {
+		size   int
+		status string
+	}{{1<<20 - 1024, "204"}, {1<<20 + 1024, "431"}, {10, "204"}} {
+		id := uint32(2*n + 1)
+		block := client.encode(get("a", strings.Repeat("X", c.size))...)
+		_, err := client.nc.Write(appendHeaderBlock(nil, block, id, true, maxFrame))
+		client.check(err)
+		if got := client.response(id); got.status != c.status {
+			t.Errorf("%d bytes: %+v, want %s", c.size, got, c.status)
+		}
 	}
 }
 

@@ -10,7 +10,8 @@ import (
 	"github.com/grayfed/grayfed/edge/exchange"
 )
 
-// maxContinuations bounds the frames of one header section.
+// maxContinuations bounds the frames of one header section, beside those that as
+// many bytes as it may have fill.
 const maxContinuations = 32
 
 var (
@@ -236,7 +237,8 @@ func (l *link) headersFrame(h frameHeader, p []byte) *fault {
 func (l *link) fragment(h frameHeader, p []byte) *fault {
 	o := &l.opening
 	o.bytes += len(p)
-	if o.frames++; o.frames > maxContinuations || o.bytes > 2*l.opts.headerBytes {
+	most := 2 * l.opts.headerBytes
+	if o.frames++; o.frames > maxContinuations+most/maxFrame || o.bytes > most {
 		return &fault{http2.ErrCodeEnhanceYourCalm, ReasonHeaderFlood}
 	}
 	if _, err := l.dec.Write(p); err != nil {
