@@ -95,7 +95,12 @@ func ReadTarget(file string) (*Target, error) {
 	if err := p.err(); err != nil {
 		return nil, err
 	}
-	return f.target(filepath.Dir(file))
+	// Not relative: what to run by hand is run from anywhere.
+	dir, err := filepath.Abs(filepath.Dir(file))
+	if err != nil {
+		return nil, fmt.Errorf("target file: %w", err)
+	}
+	return f.target(dir)
 }
 
 func (f *targetFile) check(p *problems) {

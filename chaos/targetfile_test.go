@@ -50,6 +50,15 @@ func TestReadTarget(t *testing.T) {
 		target.DNS.Name != "gateway.example.test" || len(target.Edges[0].Addresses) != 2 || target.Edges[0].Client.URL() != "https://edge1.test:9081" {
 		t.Errorf("%+v", target)
 	}
+	t.Chdir(dir)
+	relative, err := ReadTarget("staging.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer relative.Close()
+	if c := relative.Faults.(commands); c.dir != dir {
+		t.Errorf("its commands run in %s, want %s", c.dir, dir)
+	}
 	addresses, err := target.addresses()
 	if err != nil || len(addresses) != 3 {
 		t.Errorf("%v, %v", addresses, err)
@@ -188,12 +197,12 @@ func TestCommandIsBounded(t *testing.T) {
 	if err := f.Break(t.Context()); err != nil {
 		t.Errorf("the child went on: %v", err)
 	}
-	f = shell(t, "sleep 60 & echo $! >"+dir+"/pid", "kill $(cat "+dir+"/pid)", 10*time.Second)
+	f = shell(t, "sleep 60 & echo $! >"+dir+"/pid", "pid=$(cat "+dir+"/pid) && grep -q sleep /proc/$pid/cmdline && kill $pid", 10*time.Second)
 	if err := f.Break(t.Context()); err != nil {
 		t.Error(err)
 	}
 	if err := f.Mend(t.Context()); err != nil {
-		t.Errorf("the child that was left behind is gone: %v", err)
+		t.Errorf("the child that was left behind is gone, or was waited for: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

@@ -63,6 +63,9 @@ func Verdict(run *Run) string {
 		line += ": " + recovered(run) + fmt.Sprintf("; lost %s of %s idempotent requests (%s), wrong version %s, premature standby %s",
 			count(t.LostIdempotent), count(t.Idempotent), share(t.LostIdempotent, t.Idempotent), count(t.Wrong), count(t.Premature))
 	}
+	if run.Reason != "" {
+		line += ": " + run.Reason
+	}
 	var missed []string
 	for _, c := range run.Checks {
 		if !c.OK {
@@ -74,9 +77,6 @@ func Verdict(run *Run) string {
 	}
 	if len(run.NotJudged) > 0 {
 		line += "; not judged: " + strings.Join(run.NotJudged, ", ")
-	}
-	if run.Reason != "" {
-		line += ": " + run.Reason
 	}
 	return plain(line)
 }

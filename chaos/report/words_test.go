@@ -28,6 +28,7 @@ func TestVerdict(t *testing.T) {
 	failed.Verdict, failed.Checks[2].OK, failed.Recoveries[1].Found = Failed, false, false
 	quiet := &Run{Drill: "etcd-outage", Target: "dev", Verdict: Passed, NotJudged: []string{"a: no DNS", "b: no DNS"}}
 	aborted := &Run{Drill: "az-loss", Target: "prod\x1b[2J", Verdict: Aborted, Reason: "the error budget is burned\nmend: no\r"}
+	broken := &Run{Drill: "az-loss", Target: "prod", Verdict: Broken, Reason: "NOT MENDED: az1", Checks: []Check{{Name: "lost", Measured: "1", Goal: "0"}}}
 	for _, test := range []struct {
 		run  *Run
 		want string
@@ -38,6 +39,7 @@ func TestVerdict(t *testing.T) {
 			"missed: idempotent requests lost is 0.002%, goal at most 0.01%"},
 		{quiet, "passed: etcd-outage on dev: nothing to recover from; lost 0 of 0 idempotent requests (none sent), wrong version 0, premature standby 0; not judged: a: no DNS, b: no DNS"},
 		{aborted, "aborted: az-loss on prod\uFFFD[2J: the error budget is burned; mend: no"},
+		{broken, "broken: az-loss on prod: NOT MENDED: az1; missed: lost is 1, goal 0"},
 	} {
 		if found := Verdict(test.run); found != test.want {
 			t.Errorf("%s\nwant\n%s", found, test.want)
