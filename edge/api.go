@@ -3,6 +3,7 @@ package edge
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -30,6 +31,7 @@ func (e *Edge) openAdmin(ctx context.Context, reg *prometheus.Registry) error {
 		Heartbeats:       registrar{e},
 		Status:           status{e},
 		Documents:        documents{e},
+		Certificates:     e.certificates,
 		Explainer:        explainer{e},
 		Failover:         failoverStatus{e},
 		Events:           e.events,
@@ -133,6 +135,21 @@ func (s status) Documents() api.Documents {
 		d.Warnings = append(d.Warnings, warning.String())
 	}
 	return d
+}
+
+// certificates are those that the listeners show.
+func (e *Edge) certificates() []api.Certificate {
+	stores := slices.Clip(e.data.stores)
+	if e.peering.store != nil {
+		stores = append(stores, e.peering.store)
+	}
+	var list []api.Certificate
+	for _, store := range stores {
+		for _, c := range store.Status() {
+			list = append(list, api.Certificate{Listener: store.Name(), File: c.CertFile, NotAfter: c.NotAfter, Error: c.Refused})
+		}
+	}
+	return list
 }
 
 // documents shows the documents in force.

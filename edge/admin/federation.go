@@ -22,6 +22,9 @@ func (s *Server) getFederation(w http.ResponseWriter, _ *call) error {
 		Registry:  s.opts.Status.Registry(),
 		Documents: s.opts.Status.Documents(),
 	}
+	if s.opts.Certificates != nil {
+		answer.Certificates = s.opts.Certificates()
+	}
 	for n := range snap.Edges {
 		answer.Edges = append(answer.Edges, wireEdge(&snap.Edges[n]))
 	}

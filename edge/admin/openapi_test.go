@@ -54,7 +54,8 @@ type media struct{ Schema schema }
 func goTypes() map[string]any {
 	return map[string]any{
 		"Federation": api.Federation{}, "Edge": api.Edge{}, "Registry": api.Registry{}, "Documents": api.Documents{},
-		"Services": api.Services{}, "Service": api.Service{}, "Selector": federation.Selector{},
+		"Certificate": api.Certificate{},
+		"Services":    api.Services{}, "Service": api.Service{}, "Selector": federation.Selector{},
 		"Instances": api.Instances{}, "Instance": api.Instance{}, "Health": api.Health{}, "Stamp": federation.Stamp{},
 		"Registration": api.Registration{}, "Releases": api.Releases{}, "Release": api.Release{}, "Canaries": api.Canaries{},
 		"Routes": api.Routes{}, "Route": api.Route{}, "Match": api.Match{},

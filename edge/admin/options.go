@@ -99,9 +99,11 @@ type Options struct {
 	Heartbeats Heartbeats
 	Status     Status
 	Documents  Documents
-	Explainer  Explainer
-	Failover   Failover
-	Events     *Events
+	// Certificates are those of the listeners; nil: none speaks TLS.
+	Certificates func() []api.Certificate
+	Explainer    Explainer
+	Failover     Failover
+	Events       *Events
 	// Ready is nil when the edge serves on a full view, else the reason.
 	Ready func() error
 

@@ -100,7 +100,11 @@ func TestRoutes(t *testing.T) {
 }
 
 func TestFederation(t *testing.T) {
-	r := newRig(t, nil)
+	certificates := []api.Certificate{
+		{Listener: "tls", File: "/a.crt", NotAfter: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)},
+		{Listener: "tls", File: "/b.crt", Error: "expired"},
+	}
+	r := newRig(t, func(o *Options) { o.Certificates = func() []api.Certificate { return certificates } })
 	populate(t, r)
 	r.catalog.PutEdge(federation.Edge{
 		ID: "az1-edge", Locality: federation.Locality{Zone: "az1", Region: "east"}, Status: federation.EdgeAlive, Incarnation: 3,
@@ -118,7 +122,7 @@ func TestFederation(t *testing.T) {
 			{ID: "az2-edge", Zone: "az2", Status: "unknown"},
 		},
 		Registry:  api.Registry{Synced: true, Owned: 3, Queued: 1},
-		Documents: api.Documents{Hash: "abc"},
+		Documents: api.Documents{Hash: "abc"}, Certificates: certificates,
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)

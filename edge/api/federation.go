@@ -20,6 +20,9 @@ type Federation struct {
 	Edges     []Edge    `json:"edges"`
 	Registry  Registry  `json:"registry"`
 	Documents Documents `json:"documents"`
+	// Certificates are those that the listeners for clients and for other edges
+	// show; absent when none speaks TLS.
+	Certificates []Certificate `json:"certificates,omitempty"`
 }
 
 // Edge is one edge as the answering edge knows it.
@@ -74,4 +77,14 @@ type Documents struct {
 	Error string `json:"error,omitempty"`
 	// Warnings are legal but probably not meant.
 	Warnings []string `json:"warnings,omitempty"`
+}
+
+// Certificate is what a listener shows whoever connects with TLS.
+type Certificate struct {
+	Listener string    `json:"listener"`
+	File     string    `json:"file"`
+	NotAfter time.Time `json:"not_after"` // of the one in force
+	// Error is why what the file holds now was refused; the listener goes on
+	// with what it had. Absent when what was read last is in force.
+	Error string `json:"error,omitempty"`
 }

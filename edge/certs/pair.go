@@ -22,7 +22,9 @@ type pair struct {
 	source[*tls.Certificate]
 	// notAfter is the certificate's, in Unix seconds.
 	notAfter atomic.Int64
-	now      func() time.Time
+	// refused is the failure of the last look, for those who ask meanwhile.
+	refused atomic.Pointer[string]
+	now     func() time.Time
 }
 
 // newPair is judged by the clock now; nil: time.Now.

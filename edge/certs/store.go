@@ -175,6 +175,30 @@ func modernSuites() []uint16 {
 	}
 }
 
+// Name is the store's listener's.
+func (s *Store) Name() string { return s.opts.Name }
+
+// Status is one of a store's certificates, as it is now.
+type Status struct {
+	CertFile string
+	NotAfter time.Time // of the certificate in force, to the second
+	// Refused is why the content of its files is not in force, and an earlier
+	// one is; empty when it is.
+	Refused string
+}
+
+// Status tells of every pair, in the order of Options.Pairs.
+func (s *Store) Status() []Status {
+	list := make([]Status, len(s.pairs))
+	for i, p := range s.pairs {
+		list[i] = Status{CertFile: p.files[0], NotAfter: time.Unix(p.notAfter.Load(), 0).UTC()}
+		if refused := p.refused.Load(); refused != nil {
+			list[i].Refused = *refused
+		}
+	}
+	return list
+}
+
 // Config is for the listener: the same one for as long as the store lives, so
 // that its session tickets, whose keys it rotates daily, stay good when
 // certificates change.
@@ -244,6 +268,8 @@ func (t *tally) pair(p *pair, now time.Time) {
 	changed, err := p.poll(now)
 	t.add(changed, err)
 	t.stale(p.failure)
+	failure := p.failure
+	p.refused.Store(&failure)
 	if changed {
 		p.warn(t.log, t.name)
 	}

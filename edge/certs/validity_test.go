@@ -152,10 +152,21 @@ func TestRefusedCertificateIsForgotten(t *testing.T) {
 	files := good.write(t, dir, "x")
 	reg := prometheus.NewRegistry()
 	s := newStore(t, Options{Name: "kept", Pairs: []Pair{files}, Now: func() time.Time { return now }, Registerer: reg})
+	status := func(refused string) {
+		t.Helper()
+		got := s.Status()
+		if len(got) != 1 || got[0].CertFile != files.CertFile || !got[0].NotAfter.Equal(good.notAfter.Truncate(time.Second)) ||
+			!strings.Contains(got[0].Refused, refused) || refused == "" && got[0].Refused != "" {
+			t.Errorf("status %+v, want one that is refused for %q", got, refused)
+		}
+	}
+	status("")
 	a.issueFor(2, now.Add(time.Minute), now.Add(time.Hour), ellipticKey(t), "x.test").write(t, dir, "x")
 	settle(s)
+	status("is not valid before")
 	replace(t, files.CertFile, []byte("nothing"))
 	settle(s)
+	status(files.CertFile)
 	now = now.Add(2 * time.Minute)
 	settle(s)
 	if got := serial(t, s, a); got != 1 {
@@ -166,4 +177,5 @@ func TestRefusedCertificateIsForgotten(t *testing.T) {
 	if got := gathered(t, reg, "grayfed_certificates_stale", "name", "kept"); got != 0 || serial(t, s, a) != 1 {
 		t.Errorf("put back: %f are stale", got)
 	}
+	status("")
 }
