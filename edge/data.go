@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -137,18 +138,44 @@ func (e *Edge) newHTTP2(handler exchange.Handler) (*http2.Server, error) {
 // mainListener is the one that other edges are told of.
 func (d *data) mainListener() *listen.Listener { return d.listeners[0] }
 
-// serve accepts on all listeners until ctx ends and then lets what is under way
-// end, for as long as the settings say.
+// viewWithin is how long an edge that starts lets clients wait for its first
+// view of the federation. One kept from before is used after a second without
+// etcd.
+const viewWithin = 5 * time.Second
+
+// awaitView waits until requests can be decided on; false: ctx ended before.
+// An edge that has never seen the federation does not wait for ever: what its
+// routes say of upstreams by URL it can serve.
+func (e *Edge) awaitView(ctx context.Context) bool {
+	limit := time.NewTimer(viewWithin)
+	defer limit.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-e.viewed:
+	case <-limit.C:
+		e.log.Warn("edge takes requests without a view of the federation", "edge", e.self.ID, "reason", e.notReady())
+	}
+	return true
+}
+
+// serve accepts on all listeners, from the first view of the federation on,
+// until ctx ends and then lets what is under way end, for as long as the
+// settings say. Who connects before waits in the system's backlog: refused, or
+// answered that no instance is known, the request would be lost.
 func (e *Edge) serve(ctx context.Context) error {
 	listeners := e.data.listeners
 	if e.peering.listener != nil {
 		listeners = append(slices.Clip(listeners), e.peering.listener)
 	}
 	ended := make(chan error, len(listeners))
-	for _, l := range listeners {
-		go func() { ended <- l.Run() }()
+	waiting := 0
+	if e.awaitView(ctx) {
+		for _, l := range listeners {
+			go func() { ended <- l.Run() }()
+		}
+		waiting = len(listeners)
 	}
-	waiting := len(listeners)
 	var errs []error
 	select {
 	case err := <-ended:

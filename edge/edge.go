@@ -57,6 +57,8 @@ type Edge struct {
 	now         func() time.Time
 	ejected     ejections
 
+	viewed chan struct{} // closed once the gateway has its first whole view of the federation
+
 	data        data
 	upstreamTLS *certs.Client
 	peering     peering
@@ -77,7 +79,7 @@ func New(ctx context.Context, opts Options) (_ *Edge, err error) {
 	p := opts.Process
 	e := &Edge{
 		process: p, version: opts.Version, log: newLog(p.Log, opts.Output),
-		announceNow: make(chan struct{}, 1), now: opts.now(), ejected: make(ejections),
+		announceNow: make(chan struct{}, 1), viewed: make(chan struct{}), now: opts.now(), ejected: make(ejections),
 	}
 	defer func() {
 		if err != nil {

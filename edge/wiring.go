@@ -67,18 +67,26 @@ func (e *Edge) followCatalog(ctx context.Context) error {
 	// Announcing changes the snapshot too, by what it says of this edge: only
 	// a new revision is worth a word between two ticks.
 	announced := int64(-1)
+	take := func() {
+		snap, changed, all := subscription.Take()
+		e.gateway.SetSnapshot(snap, changed, all)
+		e.monitor.Update(snap, changed, all)
+		if snap.Revision != announced {
+			announced = snap.Revision
+			e.announce(snap)
+		}
+	}
+	whole := e.registry.Ready()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-subscription.C():
-			snap, changed, all := subscription.Take()
-			e.gateway.SetSnapshot(snap, changed, all)
-			e.monitor.Update(snap, changed, all)
-			if snap.Revision != announced {
-				announced = snap.Revision
-				e.announce(snap)
-			}
+			take()
+		case <-whole:
+			whole = nil
+			take()
+			close(e.viewed)
 		case <-e.announceNow:
 			e.announce(e.catalog.Snapshot())
 		case now := <-ticker.C:
