@@ -108,5 +108,11 @@ type Sighting struct {
 // dead: faster than Consul does.
 func (s *Sighting) unreachable() bool { return s.Gossip == Dead && s.Probe == Dead }
 
+// isToldDead reports whether a Consul leader says so.
+func (s *Sighting) isToldDead() bool { return s.Consul == Dead }
+
+// isDead reports whether every means agrees that nobody serves there.
+func (s *Sighting) isDead() bool { return s.isToldDead() && s.unreachable() }
+
 // weight is the entry's, within its range whatever a remote edge wrote.
 func (s *Sighting) weight() int { return min(max(1, s.Weight), MaxWeight) }

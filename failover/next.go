@@ -2,7 +2,6 @@ package failover
 
 import (
 	"math"
-	"slices"
 	"time"
 )
 
@@ -47,9 +46,9 @@ const (
 // ladder has it within a zone. (Envoy: overprovisioning_factor.)
 const overprovisioning = 1.4
 
-// agreements is how many observations in a row must find every means agreed that
-// the primaries are dead.
-const agreements = 2
+// minAgreements is how many observations in a row must find every means agreed
+// that the primaries are dead.
+const minAgreements = 2
 
 // wavering is how long they must agree instead while Consul's word on a primary
 // wavers: longer than what takes a false death back needs to go round.
@@ -102,8 +101,11 @@ type State struct {
 // others, the standby goes in beside it, after the same time as if it had died.
 // Nothing that a program on this side of the cut can know tells the one from the
 // other. Lost packets for so long are enough, and so is a cut of the way from the
-// primary to the standby, where the quorum has no round trip to it. Who gets the
-// standby's answer is served by it.
+// primary to the standby, where the quorum has no round trip to it. And a false
+// death in Serf whose denial was lost on its way stands until two agents tell
+// each other all that they hold, for 30 s at most: deploy/consul has Serf say
+// each thing so often that this is rare. Who gets the standby's answer is served
+// by it.
 func Next(o *Options, s State, obs *Observation) (State, Decision) {
 	s = s.advance(o, obs.At)
 	if o.Role == Standby {
@@ -130,7 +132,7 @@ func (s State) advance(o *Options, at time.Time) State {
 }
 
 func (s State) primary(o *Options, obs *Observation) (State, Decision) {
-	s.count(obs.Capacity > 0 && obs.Healthy <= 0)
+	count(&s.row, obs.Capacity > 0 && obs.Healthy <= 0)
 	reason := reasonServing
 	switch {
 	case !obs.Ready:
@@ -170,15 +172,13 @@ func (s State) standby(o *Options, obs *Observation) (State, Decision) {
 	case !obs.Ready:
 		s.in, s.row, s.told = false, 0, 0
 	case s.in:
-		s.count(obs.Leader && o.areBack(obs.Others))
+		count(&s.row, obs.Leader && o.areBack(obs.Others))
 		if s.row >= o.Misses && s.age >= o.Hold {
 			s.in, s.row = false, 0
 		}
 	default:
-		s.count(obs.Leader && o.areDead(obs.Others))
-		if s.told++; !obs.Leader || !o.areTold(obs.Others) {
-			s.told = 0
-		}
+		count(&s.row, obs.Leader && o.allAre((*Sighting).isDead, obs.Others))
+		count(&s.told, obs.Leader && o.allAre((*Sighting).isToldDead, obs.Others))
 		if s.row >= o.agreements(obs.Others) && s.told >= o.Misses && s.age >= o.Hold {
 			s.in, s.row, s.told, s.age = true, 0, 0, 0
 		}
@@ -196,11 +196,11 @@ func (s State) standby(o *Options, obs *Observation) (State, Decision) {
 	return s, Decision{In: s.in, Weight: s.weight, Reason: reason}
 }
 
-func (s *State) count(again bool) {
+func count(row *int, again bool) {
 	if again {
-		s.row++
+		*row++
 	} else {
-		s.row = 0
+		*row = 0
 	}
 }
 
@@ -234,21 +234,9 @@ func (o *Options) step(n int) float64 {
 	return float64(o.Steps[n]) / 100
 }
 
-// areTold reports whether Consul has every edge of those zones for dead.
-func (o *Options) areTold(others []Sighting) bool {
-	for _, zone := range o.Primaries {
-		in := func(s Sighting) bool { return s.Zone == zone }
-		alive := func(s Sighting) bool { return in(s) && s.Consul != Dead }
-		if !slices.ContainsFunc(others, in) || slices.ContainsFunc(others, alive) {
-			return false
-		}
-	}
-	return true
-}
-
-// areDead reports whether every means agrees that nobody serves in the zones
-// that this standby stands in for.
-func (o *Options) areDead(others []Sighting) bool {
+// allAre reports whether every zone that this standby stands in for has edges
+// that are known, and so it is with all of them.
+func (o *Options) allAre(so func(*Sighting) bool, others []Sighting) bool {
 	for _, zone := range o.Primaries {
 		known := false
 		for i := range others {
@@ -256,10 +244,10 @@ func (o *Options) areDead(others []Sighting) bool {
 			if s.Zone != zone {
 				continue
 			}
-			known = true
-			if s.Consul != Dead || s.Gossip != Dead || s.Probe != Dead {
+			if !so(s) {
 				return false
 			}
+			known = true
 		}
 		if !known {
 			return false
@@ -272,10 +260,10 @@ func (o *Options) areDead(others []Sighting) bool {
 func (o *Options) agreements(others []Sighting) int {
 	for i := range others {
 		if s := &others[i]; o.standsInFor(s.Zone) && s.Wavers {
-			return max(agreements, int((wavering+o.Heartbeat-1)/o.Heartbeat))
+			return max(minAgreements, int((wavering+o.Heartbeat-1)/o.Heartbeat))
 		}
 	}
-	return agreements
+	return minAgreements
 }
 
 // areBack reports whether what is in again of those zones can do without this

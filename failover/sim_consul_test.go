@@ -3,13 +3,13 @@ package failover_test
 import "math/rand/v2"
 
 // consul is five servers: Raft elects a leader that has a direct round trip with
-// a majority; Serf tells each server which nodes are alive.
+// a majority, and the leader believes Serf which nodes are alive.
 type consul struct {
 	rng      *rand.Rand
 	leader   int // -1: none
 	lonely   int // ticks that the leader has no majority, or that there is none
 	election int // ticks until the next leader is found
-	serf     [servers][edges]hearing
+	serf     serf
 	up       set
 	passing  set // entries whose own checks pass, as the leader last heard
 	weights  [edges]int
@@ -17,15 +17,8 @@ type consul struct {
 	patience [edges]int // ticks until that makes it critical
 }
 
-func newConsul(rng *rand.Rand, leader int) *consul {
-	c := &consul{rng: rng, leader: leader}
-	for s := range servers {
-		for n := range edges {
-			// 1 to 2.5 s until a dead node is critical, with raft_multiplier 1
-			// and tuned gossip.
-			c.serf[s][n] = hearing{known: true, alive: true, deadAfter: 4 + rng.IntN(7), backAfter: 1 + rng.IntN(4)}
-		}
-	}
+func newConsul(rng *rand.Rand, leader, sent int) *consul {
+	c := &consul{rng: rng, leader: leader, serf: newSerf(rng, sent)}
 	for n := range edges {
 		c.patience[n] = 4 + rng.IntN(5)
 		c.weights[n] = 1
@@ -34,7 +27,7 @@ func newConsul(rng *rand.Rand, leader int) *consul {
 	return c
 }
 
-func (c *consul) redraw() { c.election = 4 + c.rng.IntN(5) }
+func (c *consul) redraw() { c.election = 4 + c.rng.IntN(8) }
 
 func (c *consul) step(now int, n *network) {
 	c.up = (1<<servers - 1) &^ n.consulDown
@@ -68,15 +61,7 @@ func (c *consul) step(now int, n *network) {
 			}
 		}
 	}
-	for s := range servers {
-		if !c.up.has(s) {
-			continue
-		}
-		reached := n.around(s, c.up)
-		for e := range edges {
-			c.serf[s][e].listen(now, reached.has(e))
-		}
-	}
+	c.serf.step(now, n, c.up)
 }
 
 // leads reports whether there is a leader with a majority.
@@ -110,12 +95,4 @@ func (c *consul) publish(e int, n *network, responds bool, in bool, weight int) 
 }
 
 // in is what the leader reports to be in.
-func (c *consul) in() set {
-	var alive set
-	for e := range edges {
-		if c.serf[c.leader][e].alive {
-			alive |= setOf(e)
-		}
-	}
-	return c.passing & alive
-}
+func (c *consul) in() set { return c.passing & c.serf.holds(c.leader) }

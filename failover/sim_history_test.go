@@ -315,6 +315,14 @@ func losesBoth(p *plan) {
 	}
 }
 
+// losesBothAtOnce is out of calm.
+func losesBothAtOnce(p *plan) {
+	from := stormy/2 + p.rng.IntN(stormy/4)
+	for _, primary := range []int{az1, az2} {
+		p.kill(from, stormy, primary)
+	}
+}
+
 func everything(p *plan) {
 	for range 2 + p.rng.IntN(3) {
 		single[p.rng.IntN(len(single))].fill(p)

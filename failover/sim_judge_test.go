@@ -69,10 +69,18 @@ type judge struct {
 	lost     int        // ticks that both primaries are dead and the rest is well
 	dead     [2]int     // ticks that only this primary is dead and the rest is well
 
+	leaderless             bool // when that began
 	activations, handbacks int
-	waits                  []int // ticks that both primaries were dead and the rest was well
-	limits                 int   // activations beyond knowing
-	limitsHeard            int   // of these: packets still came one way
+	waits                  []wait
+	limits                 int // activations beyond knowing
+	limitsHeard            int // of these: packets still came one way
+}
+
+// wait is how long both primaries were dead, and the rest was well, when the
+// standby went in.
+type wait struct {
+	ticks      int
+	leaderless bool // Consul's leader died with them
 }
 
 const never = -1 << 30
@@ -150,7 +158,7 @@ func (j *judge) beat(w *world, e *edge) {
 func (j *judge) activated(w *world) {
 	j.activations++
 	if j.lost > 0 && j.entered == never {
-		j.waits = append(j.waits, j.lost)
+		j.waits = append(j.waits, wait{j.lost, j.leaderless})
 	}
 	unknowable, heard := false, false
 	for p := range j.paths {
@@ -175,8 +183,8 @@ func (j *judge) activated(w *world) {
 }
 
 // slowest is how many ticks the slowest means takes: a Consul leader that lost
-// its majority steps down after 1 s, and the next is found after 2.25 s.
-const slowest = 13
+// its majority steps down after 1 s, and the next is found after 3 s at most.
+const slowest = 16
 
 // tick judges the time between heartbeats.
 func (j *judge) tick(w *world) {
@@ -228,6 +236,9 @@ func (j *judge) wait(w *world) {
 		}
 	}
 	count(&j.lost, well && quorum > servers/2 && w.edgeDown.has(az1) && w.edgeDown.has(az2))
+	if j.lost == 1 {
+		j.leaderless = !w.consul.leads()
+	}
 	for p := range j.dead {
 		count(&j.dead[p], well && w.edgeDown.has(p) && !w.edgeDown.has(1-p))
 	}

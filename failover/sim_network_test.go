@@ -114,8 +114,7 @@ func (n *network) around(a int, among set) set {
 	return reached
 }
 
-// hearing is how one node comes to hold another for alive or dead: memberlist
-// between edges, Serf between Consul servers.
+// hearing is how one edge comes to hold another for alive or dead by gossip.
 type hearing struct {
 	known, alive bool
 	heard        int // the last tick, or the one since when it listens

@@ -17,9 +17,12 @@ type program struct {
 	next   func(*failover.Options, failover.State, *failover.Observation) (failover.State, failover.Decision)
 	answer func([]failover.Sighting) []failover.Share
 	adjust func(*failover.Options) // of the options; may be nil
+	sent   int                     // times that each Consul server sends a rumour
 }
 
-func sound() program { return program{next: failover.Next, answer: failover.Answer} }
+func sound() program {
+	return program{next: failover.Next, answer: failover.Answer, sent: sentHere}
+}
 
 func (p *program) options(id int) failover.Options {
 	o := failover.Options{Zone: names[id], Role: failover.Primary}
@@ -66,7 +69,7 @@ func (w *world) time() time.Time { return epoch.Add(time.Duration(w.now) * tick)
 
 // newWorld has all edges in and at their full weights when warm, else starting.
 func newWorld(p program, rng *rand.Rand, warm bool) *world {
-	w := &world{program: p, rng: rng, consul: newConsul(rng, rng.IntN(servers))}
+	w := &world{program: p, rng: rng, consul: newConsul(rng, rng.IntN(servers), p.sent)}
 	for id := range w.edges {
 		e := &w.edges[id]
 		e.id, e.opts, e.phase = id, p.options(id), rng.IntN(2)

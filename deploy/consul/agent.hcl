@@ -29,6 +29,7 @@ gossip_lan {
   probe_timeout   = "100ms"
   gossip_interval = "50ms"
   suspicion_mult  = 3
+  retransmit_mult = 20
 }
 
 # The edges answer DNS themselves, by weight, which Consul's does not.

@@ -247,7 +247,7 @@ func (c *Cluster) config(s *server) map[string]any {
 		// it stays a voter meanwhile, so that the quorum is that of all.
 		"autopilot":   map[string]any{"cleanup_dead_servers": false},
 		"performance": map[string]any{"raft_multiplier": 1, "rpc_hold_timeout": "1s"},
-		"gossip_lan":  map[string]any{"probe_interval": "200ms", "probe_timeout": "100ms", "gossip_interval": "50ms", "suspicion_mult": 3},
+		"gossip_lan":  map[string]any{"probe_interval": "200ms", "probe_timeout": "100ms", "gossip_interval": "50ms", "suspicion_mult": 3, "retransmit_mult": 20},
 		"ports":       ports,
 	}
 	if c.options.ACL {
