@@ -84,9 +84,7 @@ func (e *Edge) newFailover(ctx context.Context, reg prometheus.Registerer) error
 	}
 	// A probe has ended when the next heartbeat comes.
 	f.probes = newDataProbes(f.options.Heartbeat*9/10, f.options.Misses)
-	f.sightings = newSightings(e.self.ID, f.probes, func(edge string) bool {
-		return time.Since(e.gossip.Heard(edge)) <= time.Duration(f.options.Misses)*max(f.options.Heartbeat, gossip.SignInterval)
-	}, gossipTiming(e.process.Gossip).MeetWithin())
+	f.sightings = newSightings(e.self.ID, f.probes, f.hears, gossipTiming(e.process.Gossip).MeetWithin())
 	if err := f.newPublisher(reg); err != nil {
 		return err
 	}
@@ -222,6 +220,12 @@ func (f *dnsFailover) run(ctx context.Context) error {
 	}
 }
 
+// hears reports whether packets of an edge got here of late, even if gossip
+// holds it for dead.
+func (f *dnsFailover) hears(edge string) bool {
+	return time.Since(f.edge.gossip.Heard(edge)) <= time.Duration(f.options.Misses)*max(f.options.Heartbeat, gossip.SignInterval)
+}
+
 // picture is the last one, or an empty one before the first.
 func (f *dnsFailover) picture() picture {
 	if p := f.shown.Load(); p != nil {
@@ -290,55 +294,6 @@ func (f *dnsFailover) answer(p picture) {
 	default:
 		f.server.Set(p.shares)
 	}
-}
-
-// reported is this edge's own entry as others see it, for people.
-func (f *dnsFailover) reported(d failover.Decision) failover.Sighting {
-	s := failover.Sighting{Entry: f.weighted(d), Gossip: failover.Alive, Self: true}
-	if view := f.leaderView(); view != nil {
-		s.Consul = failover.Dead
-		if passing(view, f.edge.self.ID) {
-			s.Consul = failover.Alive
-		}
-	}
-	return s
-}
-
-// weighted is the entry with its weight of now; while it is out, with its full
-// one, as other edges have it then: all answer the same.
-func (f *dnsFailover) weighted(d failover.Decision) failover.Entry {
-	entry := f.entry
-	if d.In {
-		entry.Weight = d.Weight
-	}
-	return entry
-}
-
-func passing(view *consul.View, edge string) bool {
-	return slices.ContainsFunc(view.Entries, func(r consul.Reported) bool { return r.Edge == edge && r.Passing })
-}
-
-// own is this edge's own entry as answers are made from: by its decision. One
-// that drains is the last to be answered.
-func (f *dnsFailover) own(d failover.Decision) failover.Sighting {
-	s := failover.Sighting{
-		Entry: f.weighted(d), Consul: failover.Dead, Gossip: failover.Alive, Probe: failover.Alive, Self: true,
-	}
-	switch {
-	case d.In:
-		s.Consul = failover.Alive
-	case f.edge.draining.Load():
-		s.Gossip, s.Probe = failover.Dead, failover.Dead
-	}
-	return s
-}
-
-// share is the weight that this edge's entry is to have now, 0 while it is out.
-func (f *dnsFailover) share() int {
-	if d := f.picture().decision; d.In {
-		return d.Weight
-	}
-	return 0
 }
 
 // isOut reports whether nobody is told any more to come here: neither by this
