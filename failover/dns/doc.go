@@ -47,24 +47,32 @@
 // # Resolvers
 //
 // A change reaches clients after the TTL at most, for resolvers that keep to
-// it. While nothing that is in is known, answers are a last resort with a TTL of
-// 0, so that a standby which goes in is seen at once. Not all do: many raise a TTL of 0 or 1 s to a floor of their own, the JVM
+// it. Not all do: many raise a TTL of 0 or 1 s to a floor of their own, the JVM
 // keeps addresses for 30 s (networkaddress.cache.ttl), and browsers for about a
-// minute. Absences are kept for the same TTL (RFC 2308). When one server is
-// silent or says SERVFAIL or REFUSED, resolvers ask the next. Clients with many
-// addresses in one answer take them in an order of their own (RFC 6724), which
-// is why an answer has one edge.
+// minute. Absences are kept for the same TTL (RFC 2308). While nothing that is
+// in is known, answers are a last resort and have a TTL of 0, so that a standby
+// which goes in is seen at once. When one server is silent or says SERVFAIL or
+// REFUSED, resolvers ask the next. Clients with many addresses in one answer
+// take them in an order of their own (RFC 6724), which is why an answer has one
+// edge. A and AAAA are picked each by itself, among the edges that have such an
+// address; clients with both mostly take IPv6: give it to all edges or to none,
+// or those that have it get more than their weight.
 //
 // # What is answered otherwise
 //
-// A type that a name does not have: NOERROR with SOA. A name that is not there:
-// NXDOMAIN with SOA. Names outside <domain>, classes other than IN, zone
-// transfers: REFUSED. No edge known at all: SERVFAIL, never an answer without
-// addresses. ANY: one of the name's record sets (RFC 8482, 4.1). Other
-// operations than queries: NOTIMP. Unreadable: FORMERR. EDNS of another version:
-// BADVERS. By UDP an answer has at most what the client takes and 1232 bytes
-// (so that it is not fragmented); what does not fit is marked truncated and had
-// by TCP. No recursion, no DNSSEC.
+// A type that a name does not have: NOERROR with SOA; never without, which
+// nobody may keep (RFC 2308, 5) and many take for a lame server's. So is AAAA
+// where the edges answered have IPv4 alone, and A where they have IPv6 alone: an
+// error instead would have resolvers and clients give up the addresses that
+// there are (RFC 4074). A name that is not there: NXDOMAIN with SOA. Names
+// outside <domain>, classes other than IN, zone transfers: REFUSED. No edge known
+// at all: SERVFAIL, never an answer without addresses. ANY: one of the name's
+// record sets (RFC 8482, 4.1). Other operations than queries: NOTIMP.
+// Unreadable: FORMERR. EDNS of another version: BADVERS. By UDP an answer has at
+// most what the client takes and 1232 bytes (so that it is not fragmented); what
+// does not fit is marked truncated and had by TCP. No recursion, no DNSSEC, and no
+// limit to how often an address is answered: it can be forged, and a limit would
+// fail a resolver behind which thousands of clients are.
 //
 // # How it answers
 //
