@@ -96,6 +96,16 @@ var (
 	ErrClosed = errors.New("transport closed")
 )
 
+// Cancelled is the error of an attempt that a cancellation ended; wrote is
+// [Error.Wrote].
+func Cancelled(cause error, phase Phase, wrote bool) *Error {
+	fault := FaultGateway
+	if errors.Is(cause, ErrClientGone) {
+		fault = FaultClient
+	}
+	return &Error{Phase: phase, Fault: fault, Wrote: wrote, Err: cause}
+}
+
 // AsError returns the [*Error] in err's chain; an error of any other kind
 // becomes one of the gateway's own, with nothing known about it.
 func AsError(err error) *Error {

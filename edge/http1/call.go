@@ -99,7 +99,7 @@ func (call *call) failed(phase exchange.Phase, err error) *exchange.Error {
 	switch {
 	case errors.Is(err, errInterrupted):
 		if cause := call.x.Cause(); cause != nil {
-			return cancelled(cause, phase, true)
+			return exchange.Cancelled(cause, phase, true)
 		}
 		if call.upload != nil {
 			call.upload.abandon()

@@ -79,9 +79,8 @@ type Transport struct {
 	options TransportOptions
 	limits  headLimits
 	eng     *Engine
-	dial    func(ctx context.Context, network, address string) (net.Conn, error)
-	tls     *tls.Config // nil: cleartext
-	index   int         // the engine's
+	dialer  exchange.Dialer
+	index   int // the engine's
 
 	mu     sync.Mutex
 	idle   []*upConn // mu; the last one was used last
@@ -102,40 +101,19 @@ func NewTransport(options TransportOptions) (*Transport, error) {
 		options: options,
 		limits:  headLimits{bytes: options.MaxHeadBytes, fields: options.MaxFields},
 		eng:     options.Engine,
-		dial:    options.Dial,
+		dialer:  exchange.Dialer{Address: options.Address, Connect: options.Dial, Timeout: options.ConnectTimeout},
 	}
-	if t.dial == nil {
-		t.dial = new(net.Dialer).DialContext
+	if t.dialer.Connect == nil {
+		t.dialer.Connect = new(net.Dialer).DialContext
 	}
 	if options.TLS != nil {
-		t.tls = options.TLS.Clone()
-		if t.tls.ServerName == "" {
-			t.tls.ServerName, _, _ = net.SplitHostPort(options.Address) // it has been checked
+		t.dialer.TLS = options.TLS.Clone()
+		if t.dialer.TLS.ServerName == "" {
+			t.dialer.TLS.ServerName, _, _ = net.SplitHostPort(options.Address) // it has been checked
 		}
 	}
 	t.eng.add(t)
 	return t, nil
-}
-
-// openConn opens a connection and, where the endpoint speaks TLS, shakes hands.
-func (t *Transport) openConn(ctx context.Context, reachIn, shakeIn time.Duration) (net.Conn, error) {
-	reach, cancel := context.WithTimeout(ctx, reachIn)
-	defer cancel()
-	nc, err := t.dial(reach, "tcp", t.options.Address)
-	if err != nil || t.tls == nil {
-		return nc, err
-	}
-	if shakeIn > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, shakeIn)
-		defer cancel()
-	}
-	secure := tls.Client(nc, t.tls)
-	if err := secure.HandshakeContext(ctx); err != nil {
-		_ = nc.Close() // err says why
-		return nil, fmt.Errorf("TLS handshake: %w", err)
-	}
-	return secure, nil
 }
 
 // Close closes the unused connections, and the others when their exchanges
@@ -209,7 +187,7 @@ func (t *Transport) RoundTrip(x *exchange.Exchange) error {
 		}
 		if err := x.Await(c); err != nil {
 			t.put(c)
-			return cancelled(err, exchange.PhaseConnect, false)
+			return exchange.Cancelled(err, exchange.PhaseConnect, false)
 		}
 		call := t.eng.calls.Get().(*call)
 		again, failure := call.start(t, c, x)
@@ -221,15 +199,6 @@ func (t *Transport) RoundTrip(x *exchange.Exchange) error {
 		}
 		return nil
 	}
-}
-
-// cancelled is the error of an exchange that was cancelled.
-func cancelled(cause error, phase exchange.Phase, wrote bool) *exchange.Error {
-	fault := exchange.FaultGateway
-	if errors.Is(cause, exchange.ErrClientGone) {
-		fault = exchange.FaultClient
-	}
-	return &exchange.Error{Phase: phase, Fault: fault, Wrote: wrote, Err: cause}
 }
 
 // get takes an unused connection or opens one.
@@ -260,43 +229,9 @@ func (t *Transport) get(x *exchange.Exchange) (*upConn, error) {
 	return c, nil
 }
 
-// dialing is what a cancellation interrupts while a connection is opened.
-type dialing struct{ cancel context.CancelFunc }
-
-// Interrupt implements [exchange.Interrupter].
-func (d dialing) Interrupt() { d.cancel() }
-
 func (t *Transport) connect(x *exchange.Exchange) (*upConn, *exchange.Error) {
-	timeout := x.Timeouts.Connect
-	if timeout <= 0 {
-		timeout = t.options.ConnectTimeout
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), timeout+x.Timeouts.TLS)
-	defer cancel()
-	if !x.Deadline.IsZero() {
-		var cancelDeadline context.CancelFunc
-		ctx, cancelDeadline = context.WithDeadline(ctx, x.Deadline)
-		defer cancelDeadline()
-	}
-	if err := x.Await(dialing{cancel}); err != nil {
-		return nil, cancelled(err, exchange.PhaseConnect, false)
-	}
-	nc, err := t.openConn(ctx, timeout, x.Timeouts.TLS)
-	_ = x.Await(nil) // it fails for a non-nil argument only
-	if err != nil {
-		if cause := x.Cause(); cause != nil {
-			return nil, cancelled(cause, exchange.PhaseConnect, false)
-		}
-		failure := &exchange.Error{
-			Phase: exchange.PhaseConnect, Fault: exchange.FaultUpstream,
-			Err: fmt.Errorf("connect to %s: %w", t.options.Address, err),
-		}
-		if timedOut, ok := errors.AsType[net.Error](err); ok {
-			failure.Timeout = timedOut.Timeout()
-		}
-		if shortage(err) {
-			failure.Fault = exchange.FaultGateway
-		}
+	nc, failure := t.dialer.Dial(x)
+	if failure != nil {
 		return nil, failure
 	}
 	c := &upConn{t: t}
@@ -304,17 +239,6 @@ func (t *Transport) connect(x *exchange.Exchange) (*upConn, *exchange.Error) {
 	c.stepFn = c.step
 	t.eng.add(c)
 	return c, nil
-}
-
-// shortage reports an error that says something of this machine, not of the
-// endpoint: no descriptor, memory or local port is left.
-func shortage(err error) bool {
-	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRNOTAVAIL} {
-		if errors.Is(err, errno) {
-			return true
-		}
-	}
-	return false
 }
 
 // put gives a connection back for another exchange.

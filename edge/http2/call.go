@@ -68,7 +68,7 @@ func (call *call) start(t *Transport, c *clientConn, x *exchange.Exchange) *exch
 	call.method, call.reused = x.Request.Method, c.used.Load()
 	call.deadline = t.eng.at(x.Deadline)
 	if cause := x.Await(call); cause != nil {
-		return cancelled(cause, exchange.PhaseConnect, false)
+		return exchange.Cancelled(cause, exchange.PhaseConnect, false)
 	}
 	if x.Request.Upgrade != "" {
 		if failure := call.mayConnect(); failure != nil {
@@ -240,7 +240,7 @@ func (call *call) failed(phase exchange.Phase, err error) *exchange.Error {
 	switch {
 	case errors.Is(err, errInterrupted):
 		if cause := call.x.Cause(); cause != nil {
-			return cancelled(cause, phase, wrote)
+			return exchange.Cancelled(cause, phase, wrote)
 		}
 		failure.Fault = exchange.FaultGateway
 	case errors.Is(err, errTimeout):
@@ -313,7 +313,7 @@ func appendRequest(out []byte, req *exchange.Request, t *Transport) []byte {
 		out = appendNamed(out, indexMethodGET, req.Method)
 	}
 	scheme := byte(indexSchemeHTTP)
-	if t.tls != nil {
+	if t.dialer.TLS != nil {
 		scheme = indexSchemeHTTPS
 	}
 	out = appendIndexed(out, scheme)

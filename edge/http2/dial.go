@@ -1,12 +1,8 @@
 package http2
 
 import (
-	"context"
-	"crypto/tls"
-	"errors"
 	"fmt"
 	"net"
-	"syscall"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -33,9 +29,9 @@ func (p patience) Interrupt() { wake(p) }
 func (d *dialing) wait(t *Transport, x *exchange.Exchange) *exchange.Error {
 	interrupted := make(patience, 1)
 	if cause := x.Await(interrupted); cause != nil {
-		return cancelled(cause, exchange.PhaseConnect, false)
+		return exchange.Cancelled(cause, exchange.PhaseConnect, false)
 	}
-	timeout := t.connectTimeout(x) + x.Timeouts.TLS
+	timeout := t.dialer.TimeoutOf(x) + x.Timeouts.TLS
 	if !x.Deadline.IsZero() {
 		timeout = min(timeout, time.Until(x.Deadline))
 	}
@@ -57,91 +53,9 @@ func (d *dialing) wait(t *Transport, x *exchange.Exchange) *exchange.Error {
 	}
 	_ = x.Await(nil) // it fails for a non-nil argument only
 	if cause := x.Cause(); cause != nil {
-		return cancelled(cause, exchange.PhaseConnect, false)
+		return exchange.Cancelled(cause, exchange.PhaseConnect, false)
 	}
 	return failure
-}
-
-func (t *Transport) connectTimeout(x *exchange.Exchange) time.Duration {
-	if x.Timeouts.Connect > 0 {
-		return x.Timeouts.Connect
-	}
-	return t.options.ConnectTimeout
-}
-
-// interruptible is what a cancellation interrupts while a connection is opened.
-type interruptible struct{ cancel context.CancelFunc }
-
-// Interrupt implements [exchange.Interrupter].
-func (i interruptible) Interrupt() { i.cancel() }
-
-func (t *Transport) connect(x *exchange.Exchange) (*clientConn, *exchange.Error) {
-	ctx, cancel := context.WithTimeout(context.Background(), t.connectTimeout(x)+x.Timeouts.TLS)
-	defer cancel()
-	if !x.Deadline.IsZero() {
-		var cancelDeadline context.CancelFunc
-		ctx, cancelDeadline = context.WithDeadline(ctx, x.Deadline)
-		defer cancelDeadline()
-	}
-	if err := x.Await(interruptible{cancel}); err != nil {
-		return nil, cancelled(err, exchange.PhaseConnect, false)
-	}
-	nc, err := t.openConn(ctx, x)
-	_ = x.Await(nil) // it fails for a non-nil argument only
-	if err == nil {
-		return newClientConn(t, nc), nil
-	}
-	if cause := x.Cause(); cause != nil {
-		return nil, cancelled(cause, exchange.PhaseConnect, false)
-	}
-	failure := &exchange.Error{
-		Phase: exchange.PhaseConnect, Fault: exchange.FaultUpstream,
-		Err: fmt.Errorf("connect to %s: %w", t.options.Address, err),
-	}
-	if timedOut, ok := errors.AsType[net.Error](err); ok {
-		failure.Timeout = timedOut.Timeout()
-	}
-	if shortage(err) {
-		failure.Fault = exchange.FaultGateway
-	}
-	return nil, failure
-}
-
-var errNoHTTP2 = errors.New("endpoint does not negotiate h2")
-
-// openConn opens a connection on which HTTP/2 may be spoken.
-func (t *Transport) openConn(ctx context.Context, x *exchange.Exchange) (net.Conn, error) {
-	reach, cancel := context.WithTimeout(ctx, t.connectTimeout(x))
-	defer cancel()
-	nc, err := t.dial(reach, "tcp", t.options.Address)
-	if err != nil || t.tls == nil {
-		return nc, err
-	}
-	if x.Timeouts.TLS > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, x.Timeouts.TLS)
-		defer cancel()
-	}
-	secure := tls.Client(nc, t.tls)
-	if err = secure.HandshakeContext(ctx); err == nil && secure.ConnectionState().NegotiatedProtocol != "h2" {
-		err = errNoHTTP2
-	}
-	if err != nil {
-		_ = nc.Close() // err says why
-		return nil, fmt.Errorf("tls: %w", err)
-	}
-	return secure, nil
-}
-
-// shortage reports an error that says something of this machine, not of the
-// endpoint: no descriptor, memory or local port is left.
-func shortage(err error) bool {
-	for _, errno := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EADDRNOTAVAIL} {
-		if errors.Is(err, errno) {
-			return true
-		}
-	}
-	return false
 }
 
 // newClientConn begins a connection and starts its reader.

@@ -93,8 +93,7 @@ type Transport struct {
 	options TransportOptions
 	link    linkOptions
 	eng     *Engine
-	dial    func(ctx context.Context, network, address string) (net.Conn, error)
-	tls     *tls.Config
+	dialer  exchange.Dialer
 	refused [reasonCount]atomic.Int64
 
 	mu      sync.Mutex
@@ -114,16 +113,18 @@ func NewTransport(options TransportOptions) (*Transport, error) {
 		return nil, err
 	}
 	options.setDefaults()
-	t := &Transport{options: options, eng: options.Engine, dial: options.Dial}
-	if t.dial == nil {
-		t.dial = new(net.Dialer).DialContext
+	t := &Transport{
+		options: options, eng: options.Engine,
+		dialer: exchange.Dialer{Address: options.Address, Connect: options.Dial, Protocol: "h2", Timeout: options.ConnectTimeout},
+	}
+	if t.dialer.Connect == nil {
+		t.dialer.Connect = new(net.Dialer).DialContext
 	}
 	if options.TLS != nil {
-		t.tls = options.TLS.Clone()
-		t.tls.NextProtos = []string{"h2"}
-		if t.tls.ServerName == "" {
-			host, _, _ := net.SplitHostPort(options.Address) // validated
-			t.tls.ServerName = host
+		t.dialer.TLS = options.TLS.Clone()
+		t.dialer.TLS.NextProtos = []string{"h2"}
+		if t.dialer.TLS.ServerName == "" {
+			t.dialer.TLS.ServerName, _, _ = net.SplitHostPort(options.Address) // validated
 		}
 	}
 	t.link = linkOptions{
@@ -209,15 +210,6 @@ func (t *Transport) RoundTrip(x *exchange.Exchange) error {
 	}
 }
 
-// cancelled is the error of an exchange that was cancelled.
-func cancelled(cause error, phase exchange.Phase, wrote bool) *exchange.Error {
-	fault := exchange.FaultGateway
-	if errors.Is(cause, exchange.ErrClientGone) {
-		fault = exchange.FaultClient
-	}
-	return &exchange.Error{Phase: phase, Fault: fault, Wrote: wrote, Err: cause}
-}
-
 // get reserves a place on a connection, a new one if need be.
 func (t *Transport) get(x *exchange.Exchange) (*clientConn, *exchange.Error) {
 	for {
@@ -248,7 +240,11 @@ func (t *Transport) get(x *exchange.Exchange) (*clientConn, *exchange.Error) {
 		d = &dialing{done: make(chan struct{})}
 		t.dialing = d
 		t.mu.Unlock()
-		c, failure := t.connect(x)
+		nc, failure := t.dialer.Dial(x)
+		var c *clientConn
+		if failure == nil {
+			c = newClientConn(t, nc)
+		}
 		t.mu.Lock()
 		if t.dialing == d {
 			t.dialing = nil
