@@ -92,7 +92,15 @@ func (p *Publisher) register(ctx context.Context, d failover.Decision) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 	defer cancel()
 	p.counters.registrations.Add(1)
-	err := p.client.Agent().ServiceRegisterOpts(p.opts.registration(d.In, d.Weight),
+	entry := p.opts.registration(d.In, d.Weight)
+	if n := p.counters.corrections.Load(); n > 0 {
+		// An agent of version 1.14 tells the servers of no check or service that
+		// is as it was told before, though they have lost it: this one is not.
+		for _, check := range entry.Checks {
+			check.Notes = fmt.Sprintf("correction %d", n)
+		}
+	}
+	err := p.client.Agent().ServiceRegisterOpts(entry,
 		api.ServiceRegisterOpts{ReplaceExistingChecks: !p.cleared}.WithContext(ctx))
 	p.unanswered = err != nil && ctx.Err() != nil
 	if err != nil {

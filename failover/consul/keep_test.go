@@ -69,3 +69,33 @@ func TestOutIsSaidFirstAndInLast(t *testing.T) {
 		mu.Unlock()
 	}
 }
+
+// An entry that Consul has lost is registered as another one by its notes: a
+// newer agent passes nothing on that is as it was.
+func TestCorrectionDiffers(t *testing.T) {
+	t.Parallel()
+	notes := make(chan string, 100)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			w.Header().Set("X-Consul-LastContact", "0")
+			w.Header().Set("X-Consul-KnownLeader", "true")
+			_, _ = w.Write([]byte("[]"))
+			return
+		}
+		var body struct{ Checks []struct{ Notes string } }
+		_ = json.NewDecoder(r.Body).Decode(&body) // of what is unknown, nothing
+		for _, check := range body.Checks {
+			select {
+			case notes <- check.Notes:
+			default:
+			}
+		}
+	}))
+	t.Cleanup(server.Close)
+	start(t, Options{Address: server.URL, Edge: "a", Entry: entryOf("a", failover.Primary), CheckURL: server.URL})
+	for _, want := range []string{"", "", "correction 1", "correction 1"} { // of both checks
+		if got := <-notes; got != want {
+			t.Errorf("registered with the note %q, want %q", got, want)
+		}
+	}
+}
