@@ -154,18 +154,26 @@ func (c *call) awaitPeer(q *peer) (lost bool) {
 }
 
 // stretch has this edge wait a little longer than the other one, which also has
-// to connect to an endpoint, or to several.
+// to connect to an endpoint, or to several, before it counts the time for the
+// answer's head. What bounds the request as a whole it is told.
 func (c *call) stretch() {
 	x := c.x
+	reach := hopSlack + maxUnwritten*(cmp.Or(x.Timeouts.Connect, hopSlack)+x.Timeouts.TLS)
 	if x.Timeouts.Head > 0 {
-		connect := cmp.Or(x.Timeouts.Connect, hopSlack) + x.Timeouts.TLS
-		x.Timeouts.Head += hopSlack + maxUnwritten*connect
+		x.Timeouts.Head += reach
 	}
 	if x.Timeouts.TLS < hopTLS {
 		x.Timeouts.TLS = hopTLS
 	}
-	if !x.Deadline.IsZero() {
+	switch {
+	case x.Deadline.IsZero():
+	case c.grpc || x.Deadline.Equal(c.until):
 		x.Deadline = x.Deadline.Add(hopSlack)
+	default: // by the route's time for one try
+		x.Deadline = x.Deadline.Add(reach)
+		if !c.until.IsZero() {
+			x.Deadline = soonest(x.Deadline, c.until.Add(hopSlack))
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -112,6 +113,39 @@ func TestOneLimitOfUnwrittenAttempts(t *testing.T) {
 			}
 			if fmt.Sprint(asked) != c.asked {
 				t.Errorf("asked %v, want %s", asked, c.asked)
+			}
+		})
+	}
+}
+
+// TestTimeOfATry: where an attempt through another edge has a time of its own,
+// that edge may connect as often as it does before; the request's time stays.
+func TestTimeOfATry(t *testing.T) {
+	const second = time.Second
+	for name, c := range map[string]struct{ perTry, total, want time.Duration }{
+		"one try":                     {second, time.Hour, second + hopSlack + 3*2*second},
+		"one try, without a total":    {second, 0, second + hopSlack + 3*2*second},
+		"one try, nearly all of it":   {second, 3 * second, 3*second + hopSlack},
+		"no time for one try":         {0, 3 * second, 3*second + hopSlack},
+		"no time for one try, or all": {0, 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bounds := make(chan time.Duration, 1)
+			r, _ := throughZones(t, federation.Strict, &fakeEdge{id: "az2", answer: func(x *exchange.Exchange) error {
+				bound := time.Duration(0)
+				if !x.Deadline.IsZero() {
+					bound = x.Deadline.Sub(x.Start)
+				}
+				bounds <- bound
+				return says(200, "served")(x)
+			}})
+			config := usersConfig(federation.Strict)
+			config.Routes[0].PerTry, config.Routes[0].Total, config.Routes[0].Timeouts.Connect = c.perTry, c.total, 2*second
+			r.configure(config)
+			r.ask("POST", "/", tagged, "Content-Length: 0").expect(t, 200, "")
+			// The time of a try counts from when it begins.
+			if got := <-bounds; got < c.want || c.perTry == 0 && got != c.want || c.total == 3*second && got != c.want {
+				t.Errorf("bounded by %s, want %s", got, c.want)
 			}
 		})
 	}
