@@ -1,27 +1,44 @@
 #!/bin/sh
 # Breaks and mends, over ssh as root, what a drill asks for: by-ssh.sh break or
-# by-ssh.sh mend, with the fault in GRAYFED_FAULT_*. The file machines says what
-# is where. All that it breaks mends itself after 15 minutes, even when the
-# drill and the machine that it ran on are gone. Mending what is not broken is
-# no error.
+# by-ssh.sh mend, with the fault in GRAYFED_FAULT_*. By hand, by-ssh.sh mend
+# without them mends all that drills have left. The file machines says what is
+# where. All that is broken mends itself after 15 minutes, even when the drill
+# and the machine that it ran on are gone. Mending what is not broken is no
+# error.
 set -eu
 cd "$(dirname "$0")"
 
-case ${1-} in
-break | mend) what=$1 ;;
-*) echo "usage: by-ssh.sh break|mend" >&2 && exit 2 ;;
-esac
+usage() {
+  echo "usage: by-ssh.sh break|mend, with the fault in GRAYFED_FAULT_KIND and so on" >&2
+  exit 2
+}
 
-case ${GRAYFED_FAULT_KIND-} in
-etcd-gone) GRAYFED_FAULT_KIND=kill GRAYFED_FAULT_PARTS='*/etcd' ;;
-consul-gone) GRAYFED_FAULT_KIND=kill GRAYFED_FAULT_PARTS='*/consul' ;;
-subset-crash) GRAYFED_FAULT_KIND=kill ;;
-kill | freeze | partition) ;;
-*) echo "by-ssh.sh does not do a fault ${GRAYFED_FAULT_KIND-}" >&2 && exit 1 ;;
-esac
+# refuse WHY: what is not to be broken needs no mending.
+refuse() {
+  [ "$what" = break ] || exit 0
+  echo "nothing was broken: $1" >&2
+  exit 1
+}
 
-# on ADDRESS COMMAND
-on() { ssh -o BatchMode=yes -o ConnectTimeout=5 "root@$1" "$2" </dev/null; }
+[ $# = 1 ] || usage
+what=$1 kind=${GRAYFED_FAULT_KIND-} meant=${GRAYFED_FAULT_PARTS-}
+case $what:$kind in
+mend:) kind=any meant='*' ;;
+break:) usage ;;
+break:* | mend:*) ;;
+*) usage ;;
+esac
+case $kind in
+any | kill | freeze) ;;
+subset-crash) kind="kill" ;;
+etcd-gone) kind=kill meant='*/etcd' ;;
+consul-gone) kind=kill meant='*/consul' ;;
+partition)
+  meant=$(printf '%s\n' "${GRAYFED_FAULT_FROM-}" | sed 's|$|/*|')
+  [ -z "${GRAYFED_FAULT_TO-}" ] || refuse "by-ssh.sh parts zones from all others only"
+  ;;
+*) refuse "by-ssh.sh does not do a fault $kind" ;;
+esac
 
 # matches WORD PATTERNS, one pattern a line
 matches() {
@@ -34,87 +51,149 @@ END
   return 1
 }
 
-# breaking NAME MENDING: what makes a machine mend itself by and by
-breaking() { printf '%s' "systemd-run --quiet --collect --on-active=15min --unit=drill-$1 /bin/sh -c '$2'"; }
-
-# mending NAME MENDING: the same at once. What comes later does no harm.
-mending() { printf '%s' "systemctl --quiet stop drill-$1.timer 2>/dev/null; $2"; }
-
-# process SERVICE: without the drop-in systemd would start it again at once.
-process() {
-  case $GRAYFED_FAULT_KIND in
-  kill)
-    drop=/run/systemd/system/$1.service.d/drill.conf
-    mend="rm -f $drop; systemctl daemon-reload; systemctl start --no-block $1"
-    break="mkdir -p ${drop%/*} && printf \"[Service]\\nRestart=no\\n\" >$drop && systemctl daemon-reload && systemctl kill --signal=KILL $1"
-    ;;
-  freeze)
-    mend="systemctl kill --signal=CONT $1"
-    break="systemctl kill --signal=STOP $1"
+# on_machine runs there, with WHAT KIND SERVICE HEALTH NEAR: the service's
+# health URL or -, and the addresses that a partition leaves reachable. From
+# before something is broken until it serves again there is a timer
+# drill-SERVICE; the service that it starts mends.
+on_machine=$(
+  cat <<'END'
+main() {
+  what=$1 kind=$2 service=$3 health=$4 near=$5
+  [ "$kind" != partition ] || service=partition
+  case $what:$kind in
+  mend:any) mend_all ;;
+  mend:*) mend ;;
+  break:*)
+    ! systemctl --quiet is-active "drill-$service.timer" || fail "$service is broken already, by a drill that has not mended it"
+    "break_$kind"
     ;;
   esac
-  if [ "$what" = mend ]; then mending "$1" "$mend"; else printf '%s' "$(breaking "$1" "$mend") && $break"; fi
 }
 
-# partition ZONE: all but ssh, loopback and the zone's own machines; with the
-# load's machine, unless that is to be cut off too.
-partition() {
-  mend="nft delete table inet drill 2>/dev/null || ! nft list table inet drill >/dev/null 2>&1"
-  [ "$what" = break ] || { mending partition "$mend" && return; }
-  near=$(awk -v zone="$1/" 'index($3, zone) == 1 && !seen[$1]++ { printf "%s%s", comma, $1; comma = ", " }' machines)
-  [ "${GRAYFED_FAULT_CLIENT-}" = 1 ] || near="$near, \${SSH_CLIENT%% *}"
-  printf '%s' "$(breaking partition "$mend") && nft \"
-    table inet drill {
-      chain in { type filter hook input priority -300; iif lo accept; tcp dport 22 accept; ip saddr { $near } accept; drop; }
-      chain out { type filter hook output priority -300; oif lo accept; tcp sport 22 accept; ip daddr { $near } accept; drop; }
-    }\""
+# timer COMMANDS: what mends it by and by. They are in a file, since systemd 252
+# spoils semicolons of a transient unit when it reloads.
+timer() {
+  echo "$1" >"/run/drill-$service.sh"
+  systemd-run --quiet --collect --property=Type=oneshot --on-active=15min --unit="drill-$service" /bin/sh "/run/drill-$service.sh"
 }
 
-# ready PART SERVICE: comes to its end when the part serves again. The edges'
-# health listener is on 9181.
-ready() {
-  case $1 in
-  */edge) check="curl -fs -m 2 -o /dev/null http://127.0.0.1:9181/readyz" ;;
-  *) check="systemctl --quiet is-active $2" ;;
+# It lets through ssh, loopback and what is near.
+break_partition() {
+  command -v nft >/dev/null || fail "nft is not installed"
+  timer "nft delete table inet drill 2>/dev/null || ! nft list table inet drill >/dev/null 2>&1"
+  ssh=${SSH_CONNECTION##* }
+  near=$(echo "$near" | sed "s/client/${SSH_CONNECTION%% *}/")
+  nft "table inet drill {
+    chain in { type filter hook input priority -300; iif lo accept; tcp dport $ssh accept; ip saddr { $near } accept; drop; }
+    chain out { type filter hook output priority -300; oif lo accept; tcp sport $ssh accept; ip daddr { $near } accept; drop; }
+  }"
+}
+
+break_kill() {
+  serves || fail "not broken, since it does not serve: $(state)"
+  # Without the drop-in systemd would start it again at once.
+  drop=/run/systemd/system/$service.service.d/drill.conf
+  timer "rm -f $drop; systemctl daemon-reload; systemctl start --no-block $service"
+  mkdir -p "${drop%/*}"
+  printf '[Service]\nRestart=no\n' >"$drop"
+  systemctl daemon-reload
+  systemctl kill --signal=KILL "$service"
+}
+
+break_freeze() {
+  serves || fail "not broken, since it does not serve: $(state)"
+  timer "systemctl kill --signal=CONT $service"
+  systemctl kill --signal=STOP "$service"
+}
+
+mend() {
+  systemctl --quiet is-active "drill-$service.timer" || return 0
+  systemctl start "drill-$service.service" || fail "drill-$service.service failed, which mends it"
+  end=$(($(date +%s) + 40))
+  until [ "$service" = partition ] || serves --fail; do
+    [ "$(date +%s)" -lt $end ] || fail "not serving within 40 s: $(state)"
+    sleep 0.2
+  done
+  systemctl stop "drill-$service.timer"
+  rm -f "/run/drill-$service.sh"
+}
+
+mend_all() {
+  failed=0
+  for timer in $(systemctl list-units --plain --no-legend 'drill-*.timer' | cut -d ' ' -f 1); do
+    service=${timer#drill-} service=${service%.timer}
+    if (mend); then echo "mended $service"; else failed=1; fi
+  done
+  return "$failed"
+}
+
+# serves [--fail]: it runs and answers, with --fail that it is ready.
+serves() {
+  systemctl --quiet is-active "$service" || return 1
+  [ "$health" = - ] || curl --silent --max-time 2 --output /dev/null "$@" "$health"
+}
+
+# state says what is wrong with it.
+state() {
+  systemctl show --property=LoadState,ActiveState,SubState,Result "$service" | paste -sd ' ' | sed "s|^|$service: |"
+  [ "$health" = - ] || curl --silent --show-error --fail --max-time 2 --output /dev/null "$health" 2>&1 | sed "s|^|$health: |"
+}
+
+fail() {
+  echo "$1" >&2
+  exit 1
+}
+
+set -eu
+main "$@"
+END
+)
+
+# near ZONE: the addresses that a cut leaves it, "$client" for the load's machine.
+near() {
+  awk -v zone="$1/" 'index($3, zone) == 1 && !seen[$1]++ { printf "%s%s", comma, $1; comma = "," }' machines
+  [ "${GRAYFED_FAULT_CLIENT-}" = 1 ] || printf ,client
+}
+
+# act ADDRESS SERVICE PART: says what fails, and of what.
+act() {
+  who="$3 at $1" health=-
+  case $kind:$3 in
+  any:* | partition:*) who=$1 ;;
+  *:*/edge) health=http://127.0.0.1:9181/readyz ;; # their health listener
   esac
-  printf '%s' "until $check; do sleep 0.2; done"
+  said=$(printf '%s\n' "$on_machine" | ssh -o BatchMode=yes -o ConnectTimeout=5 -o ServerAliveInterval=5 -o ServerAliveCountMax=2 \
+    "root@$1" sh -s "$what" "$kind" "$2" "$health" "$(near "${3%%/*}")" 2>&1) && failed=0 || failed=$?
+  [ "$what:$failed" != mend:255 ] || said="$said
+no answer: what is broken there mends itself 15 minutes after it was broken"
+  [ -z "$said" ] || printf '%s\n' "$said" | sed "s|^|$who: |"
+  return "$failed"
 }
 
-# meant PART: the fault is of it.
-meant() {
-  if [ "$GRAYFED_FAULT_KIND" = partition ]; then
-    matches "${1%%/*}" "$GRAYFED_FAULT_FROM"
-  else
-    matches "$1" "$GRAYFED_FAULT_PARTS"
-  fi
-}
-
-# each DOING: does it on all that is meant, also after one that fails.
-each() {
-  failed=0 any='' seen=''
-  while read -r address service part; do
-    case $address in '' | '#'*) continue ;; esac
-    meant "$part" || continue
-    any=1
-    case $1 in
-    process) command=$(process "$service") ;;
-    ready) command=$(ready "$part" "$service") ;;
-    partition)
-      case " $seen " in *" $address "*) continue ;; esac # one cut a machine
-      seen="$seen $address"
-      command=$(partition "${part%%/*}")
-      ;;
-    esac
-    on "$address" "$command" || failed=1
-  done <machines
-  [ -n "$any" ] || [ "$what" = mend ] || { echo "nothing in the file machines is meant" >&2 && return 1; }
-  return $failed
-}
-
-if [ "$GRAYFED_FAULT_KIND" = partition ]; then
-  [ -z "${GRAYFED_FAULT_TO-}" ] || { echo "by-ssh.sh parts zones from all others only" >&2 && exit 1; }
-  each partition
-else
-  each process
-  [ "$what" = break ] || each ready
+# chosen is what is meant, as in machines; for a cut once a machine.
+chosen=$(while read -r address service part; do
+  case $address in '' | '#'*) continue ;; esac
+  ! matches "$part" "$meant" || printf '%s\n' "$address $service $part"
+done <machines)
+if [ "$what" = break ]; then
+  while IFS= read -r pattern; do
+    printf '%s\n' "$chosen" | (while read -r _ _ part; do ! matches "$part" "$pattern" || exit 0; done && exit 1) ||
+      refuse "the file machines has no $pattern"
+  done <<END
+$meant
+END
 fi
+[ -n "$chosen" ] || exit 0
+case $kind in any | partition) chosen=$(printf '%s\n' "$chosen" | awk '!seen[$1]++') ;; esac
+
+# All at once: so a zone dies, and one machine that hangs holds up no other.
+pids=''
+while read -r address service part; do
+  act "$address" "$service" "$part" &
+  pids="$pids $!"
+done <<END
+$chosen
+END
+failed=0
+for pid in $pids; do wait "$pid" || failed=1; done
+exit $failed
