@@ -164,6 +164,10 @@ func (s *squeeze) apply(u *undo, pid int, name string) error {
 	}
 	settings := s.v1
 	if h.unified {
+		// A process is in one cgroup of v2: a second squeeze would end the first.
+		if strings.HasPrefix(filepath.Base(h.own), groupPrefix) {
+			return fmt.Errorf("%w: process %d is squeezed already, which cgroup v2 can do once", ErrUnsupported, pid)
+		}
 		settings = s.v2
 		if err := s.enable(u, h.parent); err != nil {
 			return err
