@@ -106,8 +106,7 @@ func (f *serf) step(now int, n *network, up set) {
 			f.reconnect(now, s, n)
 		}
 	}
-	for range relays {
-		f.gossip(now, n)
+	for hops := 0; hops < relays && f.gossip(now, n); hops++ {
 	}
 }
 
@@ -191,15 +190,15 @@ func (w word) doubted(by int) word {
 	return w
 }
 
-// gossip tells on what is news.
-func (f *serf) gossip(now int, n *network) {
+// gossip tells on what is news, and reports whether anything was.
+func (f *serf) gossip(now int, n *network) (news bool) {
 	for s := range servers {
 		for t := range servers {
 			w := &f.words[s][t]
 			if !w.fresh || !f.up.has(s) {
 				continue
 			}
-			w.fresh = false
+			w.fresh, news = false, true
 			for other := range servers {
 				if other != s && f.up.has(other) && n.out[s].has(other) && f.sends() {
 					f.hear(now, other, t, *w)
@@ -207,6 +206,7 @@ func (f *serf) gossip(now int, n *network) {
 			}
 		}
 	}
+	return news
 }
 
 // sends reports whether one of the others is ever drawn while a rumour is sent.
