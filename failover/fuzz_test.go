@@ -29,6 +29,7 @@ func (c *choices) sighting(id int) failover.Sighting {
 			Role: failover.Role(c.pick(4)), Weight: (c.pick(256) - 20) * 7,
 		},
 		Consul: failover.Verdict(c.pick(4)), Gossip: failover.Verdict(c.pick(4)), Probe: failover.Verdict(c.pick(4)),
+		Wavers: c.pick(8) == 1,
 	}
 }
 
@@ -56,7 +57,8 @@ func FuzzNext(f *testing.F) {
 			s       failover.State
 			in      bool
 			changed = epoch // when it last went out, a primary; when it last went in, a standby
-			row     int     // observations in a row that allow a standby to go in
+			row     int     // observations in a row in which all means have the primaries for dead
+			told    int     // and in which Consul has
 		)
 		obs := failover.Observation{At: epoch}
 		for len(c) > 0 {
@@ -83,17 +85,22 @@ func FuzzNext(f *testing.F) {
 			}
 			s = next
 			if frozen {
-				in, row = false, 0
+				in, row, told = false, 0, 0
 				changed = obs.At
 				if o.Role == failover.Standby {
 					changed = epoch.Add(-time.Hour)
 				}
 			}
-			if obs.Ready && obs.Leader && allDead(obs.Others, o.Primaries) {
-				row++
-			} else {
+			row, told = row+1, told+1
+			if !obs.Ready || !obs.Leader || !allDead(obs.Others, o.Primaries, func(s failover.Sighting) bool {
+				return s.Consul == failover.Dead && s.Gossip == failover.Dead && s.Probe == failover.Dead
+			}) {
 				row = 0
 			}
+			if !obs.Ready || !obs.Leader || !allDead(obs.Others, o.Primaries, func(s failover.Sighting) bool { return s.Consul == failover.Dead }) {
+				told = 0
+			}
+			wavers := slices.ContainsFunc(obs.Others, func(s failover.Sighting) bool { return s.Wavers && slices.Contains(o.Primaries, s.Zone) })
 			switch {
 			case d.Weight < 1 || d.Weight > o.Weight:
 				t.Fatalf("weight %d of %d", d.Weight, o.Weight)
@@ -103,8 +110,8 @@ func FuzzNext(f *testing.F) {
 				t.Fatal("in and not ready")
 			case d.In && !in && obs.At.Sub(changed) < o.Hold && (o.Role == failover.Primary || changed != epoch):
 				t.Fatalf("in again %s after", obs.At.Sub(changed))
-			case o.Role == failover.Standby && d.In && !in && row < 2:
-				t.Fatalf("a standby in after %d of 2 observations", row)
+			case o.Role == failover.Standby && d.In && !in && (row < 2 || told < o.Misses || wavers && row < 6):
+				t.Fatalf("a standby in after %d observations of all means and %d of Consul, of 2 and %d; wavers: %t", row, told, o.Misses, wavers)
 			case o.Role == failover.Standby && !d.In && in && obs.Ready && (!obs.Leader || obs.At.Sub(changed) < o.Hold):
 				t.Fatal("a standby out before hold, or without a leader")
 			}
@@ -116,15 +123,17 @@ func FuzzNext(f *testing.F) {
 	})
 }
 
-func allDead(others []failover.Sighting, zones []string) bool {
+// allDead reports whether each zone has edges, all of them dead.
+func allDead(others []failover.Sighting, zones []string, dead func(failover.Sighting) bool) bool {
 	return !slices.ContainsFunc(zones, func(zone string) bool {
-		dead := slices.ContainsFunc(others, func(s failover.Sighting) bool { return s.Zone == zone })
+		known := false
 		for _, s := range others {
-			if s.Zone == zone && (s.Consul != failover.Dead || s.Gossip != failover.Dead || s.Probe != failover.Dead) {
-				dead = false
+			if s.Zone == zone && !dead(s) {
+				return true
 			}
+			known = known || s.Zone == zone
 		}
-		return !dead
+		return !known
 	})
 }
 
