@@ -242,11 +242,14 @@ func (r *rig) settled() {
 // endpoint with the lowest id.
 func firstByID(o *Options) { o.Rand = func() uint64 { return 0 } }
 
+// patientFailures in a row would eject an endpoint.
+const patientFailures = 1000
+
 // patient has nothing ejected, for tests of what is tried again.
 func patient(t testing.TB) func(*Options) {
 	return func(o *Options) {
 		firstByID(o)
-		o.Monitor = monitorWith(t, health.Ejection{ConnectFailures: 1000, GatewayFailures: 1000, MinRequests: 100_000})
+		o.Monitor = monitorWith(t, health.Ejection{ConnectFailures: patientFailures, GatewayFailures: patientFailures, MinRequests: 100_000})
 	}
 }
 

@@ -3,6 +3,7 @@ package gateway
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/grayfed/grayfed/federation"
 )
@@ -15,6 +16,9 @@ func TestUnreachable(t *testing.T) {
 	// eject has requests fail to connect to "a" until it is ejected; spent: what
 	// they add to the retry budget is taken out of it.
 	eject := func(r *rig, spent bool) {
+		for range patientFailures - 10 {
+			r.endpoint("a").tracker.ConnectFailure(time.Now().UnixNano())
+		}
 		eventually(t, "a is ejected", func() bool {
 			if spent {
 				for r.gateway.routing.Load().services["users"].budget.take() {
