@@ -30,7 +30,7 @@ func newAsymmetricPartition(spec Spec, target any) (Fault, error) {
 		}
 	}
 	cut := drawCuts(known, primaries, standbys, spec.Seed)
-	return blocking(cut.words(spec.Seed), links, cut.ways()), nil
+	return blocking(target, cut.words(spec.Seed), links, cut.ways()), nil
 }
 
 // cuts are ways between nodes through which nothing gets.

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/grayfed/grayfed/edge/api"
 )
 
 // Flaws are the ways in which a pushed configuration is bad: it is no YAML, it
@@ -37,7 +39,13 @@ func newBadConfiguration(spec Spec, target any) (Fault, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &plan{what: fmt.Sprintf("push bad configuration (%s) to %s", spec.Flaw, list(named)), do: func(_ context.Context, u *undo) error {
+	refused := func(said *api.Federation) error {
+		if said.Documents.Error == "" {
+			return errors.New("it has not refused the documents")
+		}
+		return nil
+	}
+	do := func(_ context.Context, u *undo) error {
 		for _, file := range files {
 			before, _, err := readFile(file)
 			if err != nil {
@@ -51,5 +59,9 @@ func newBadConfiguration(spec Spec, target any) (Fault, error) {
 			}
 		}
 		return nil
-	}}, nil
+	}
+	return &plan{
+		what: fmt.Sprintf("push bad configuration (%s) to %s", spec.Flaw, list(named)),
+		do:   do, effect: onEdges(target, named, refused),
+	}, nil
 }

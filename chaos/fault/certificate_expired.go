@@ -2,7 +2,10 @@ package fault
 
 import (
 	"context"
+	"errors"
 	"time"
+
+	"github.com/grayfed/grayfed/edge/api"
 )
 
 // newCertificateExpired gives edges a certificate that has expired, which they
@@ -17,7 +20,7 @@ func newCertificateExpired(spec Spec, target any) (Fault, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &plan{what: "expired certificate at " + list(named), do: func(_ context.Context, u *undo) error {
+	do := func(_ context.Context, u *undo) error {
 		for _, zone := range named {
 			// Before the call, which may have done it and yet fail.
 			u.push("renew the certificate of "+zone, func(context.Context) error {
@@ -30,5 +33,17 @@ func newCertificateExpired(spec Spec, target any) (Fault, error) {
 			}
 		}
 		return nil
-	}}, nil
+	}
+	return &plan{what: "expired certificate at " + list(named), do: do, effect: onEdges(target, named, keepsValid)}, nil
+}
+
+// keepsValid reports an edge that has not noticed a certificate that is of no
+// use, or has none that is in its place.
+func keepsValid(said *api.Federation) error {
+	for _, c := range said.Certificates {
+		if c.Error != "" && c.NotAfter.After(time.Now()) {
+			return nil
+		}
+	}
+	return errors.New("it has not refused the expired certificate and kept one that is valid")
 }

@@ -16,12 +16,12 @@ func newEtcdLeaderKill(_ Spec, target any) (Fault, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &plan{what: "kill etcd's leader", do: func(ctx context.Context, u *undo) error {
+	down := &downed{processes: processes}
+	return &plan{what: "kill etcd's leader", effect: down.effect, do: func(ctx context.Context, u *undo) error {
 		leader, err := etcd.EtcdLeader(ctx)
 		if err != nil {
 			return fmt.Errorf("find etcd's leader: %w", err)
 		}
-		down := &downed{processes: processes}
 		u.push("start "+leader+" again", down.start)
 		return down.end(ctx, []string{leader}, syscall.SIGKILL)
 	}}, nil

@@ -13,7 +13,7 @@ func newGossipLoss(spec Spec, target any) (Fault, error) {
 	if err != nil {
 		return nil, err
 	}
-	return onLinks(fmt.Sprintf("no gossip (port %d) between %s and %s", spec.Port, list(from), list(to)), ways(from, to, true),
+	return onLinks(target, fmt.Sprintf("no gossip (port %d) between %s and %s", spec.Port, list(from), list(to)), ways(from, to, true),
 		func(way link) error { return ports.BlockPort(way.from, way.to, spec.Port, true) },
 		func(way link) error { return ports.BlockPort(way.from, way.to, spec.Port, false) }), nil
 }

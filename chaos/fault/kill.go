@@ -15,8 +15,8 @@ func newKill(spec Spec, target any) (Fault, error) {
 }
 
 func killing(what string, processes Processes, parts []string) *plan {
-	return &plan{what: what, do: func(ctx context.Context, u *undo) error {
-		down := &downed{processes: processes}
+	down := &downed{processes: processes}
+	return &plan{what: what, effect: down.effect, do: func(ctx context.Context, u *undo) error {
 		u.push("start again", down.start)
 		return down.end(ctx, parts, syscall.SIGKILL)
 	}}

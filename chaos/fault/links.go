@@ -71,9 +71,9 @@ func ways(from, to []string, back bool) []link {
 	return all
 }
 
-// onLinks does something to each link, and undoes it.
-func onLinks(what string, all []link, do, mend func(link) error) Fault {
-	return &plan{what: what, do: func(ctx context.Context, u *undo) error {
+// onLinks does something to each of target's links, and undoes it.
+func onLinks(target any, what string, all []link, do, mend func(link) error) Fault {
+	return &plan{what: what, effect: impaired(target, all), do: func(ctx context.Context, u *undo) error {
 		for _, way := range all {
 			if err := ctx.Err(); err != nil {
 				return err
@@ -86,4 +86,20 @@ func onLinks(what string, all []link, do, mend func(link) error) Fault {
 		}
 		return nil
 	}}
+}
+
+// impaired is the effect on links, where target can tell.
+func impaired(target any, all []link) func(context.Context) error {
+	evidence, ok := target.(Evidence)
+	if !ok {
+		return nil
+	}
+	return func(ctx context.Context) error {
+		for _, way := range all {
+			if err := evidence.Impaired(ctx, way.from, way.to); err != nil {
+				return fmt.Errorf("%s to %s: %w", way.from, way.to, err)
+			}
+		}
+		return nil
+	}
 }

@@ -8,7 +8,7 @@ func newLoss(spec Spec, target any) (Fault, error) {
 	if err != nil {
 		return nil, err
 	}
-	return onLinks(fmt.Sprintf("lose %d%% between %s and %s", spec.Percent, list(from), list(to)), ways(from, to, true),
+	return onLinks(target, fmt.Sprintf("lose %d%% between %s and %s", spec.Percent, list(from), list(to)), ways(from, to, true),
 		func(way link) error { return links.Lose(way.from, way.to, spec.Percent) },
 		func(way link) error { return links.Lose(way.from, way.to, 0) }), nil
 }

@@ -7,5 +7,5 @@ func newOneWayPartition(spec Spec, target any) (Fault, error) {
 	if err != nil {
 		return nil, err
 	}
-	return blocking("nothing from "+list(from)+" to "+list(to), links, ways(from, to, false)), nil
+	return blocking(target, "nothing from "+list(from)+" to "+list(to), links, ways(from, to, false)), nil
 }

@@ -6,11 +6,12 @@ func newPartition(spec Spec, target any) (Fault, error) {
 	if err != nil {
 		return nil, err
 	}
-	return blocking("part "+list(from)+" from "+list(to), links, ways(from, to, true)), nil
+	return blocking(target, "part "+list(from)+" from "+list(to), links, ways(from, to, true)), nil
 }
 
-func blocking(what string, links Links, all []link) Fault {
-	return onLinks(what, all,
+// blocking lets nothing through.
+func blocking(target any, what string, links Links, all []link) Fault {
+	return onLinks(target, what, all,
 		func(way link) error { return links.Block(way.from, way.to, true) },
 		func(way link) error { return links.Block(way.from, way.to, false) })
 }

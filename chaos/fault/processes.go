@@ -7,6 +7,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -85,22 +86,35 @@ func (d *downed) ended(ctx context.Context, part string) error {
 	}
 }
 
+// effect reports a part that somebody else has started again.
+func (d *downed) effect(context.Context) error {
+	for _, part := range d.parts {
+		switch err := d.processes.Signal(part, 0); {
+		case err == nil:
+			return fmt.Errorf("%s runs: somebody has started it again", part)
+		case !errors.Is(err, os.ErrProcessDone):
+			return fmt.Errorf("ask whether %s has ended: %w", part, err)
+		}
+	}
+	return nil
+}
+
 // start starts them all together, as members of one quorum wait for each
 // other; it keeps those that do not start.
 func (d *downed) start(ctx context.Context) error {
 	failed := make([]error, len(d.parts))
-	done := make(chan struct{})
+	var starting sync.WaitGroup
 	for n, part := range d.parts {
-		go func() {
-			defer func() { done <- struct{}{} }()
-			if failed[n] = d.ended(ctx, part); failed[n] == nil {
-				failed[n] = d.processes.Start(ctx, part)
-			}
-		}()
+		starting.Go(func() {
+			failed[n] = guarded(func() error {
+				if err := d.ended(ctx, part); err != nil {
+					return err
+				}
+				return d.processes.Start(ctx, part)
+			})
+		})
 	}
-	for range d.parts {
-		<-done
-	}
+	starting.Wait()
 	var left []string
 	for n, part := range d.parts {
 		if failed[n] != nil {

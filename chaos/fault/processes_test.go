@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -86,6 +87,28 @@ func TestKillDead(t *testing.T) {
 	mended(t, second)
 	same(t, "serving", m.serving(), []string{"az1/etcd", "az2/edge", "az2/etcd", "w1/consul"})
 	mended(t, first)
+	same(t, "serving", m.serving(), m.names)
+}
+
+// slipping panics where a part is to be started.
+type slipping struct{ *machine }
+
+func (slipping) Start(context.Context, string) error { panic("a slip") }
+
+// TestStartSlips: a panic is an error of the mending, which is tried again.
+func TestStartSlips(t *testing.T) {
+	m := zonesOfParts(t)
+	down := &downed{processes: slipping{m}}
+	if err := down.end(limited(t), []string{"az1/edge"}, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if err := down.start(limited(t)); err == nil || !strings.Contains(err.Error(), "start az1/edge: panic: a slip") {
+		t.Errorf("start: %v", err)
+	}
+	down.processes = m
+	if err := down.start(limited(t)); err != nil {
+		t.Error(err)
+	}
 	same(t, "serving", m.serving(), m.names)
 }
 

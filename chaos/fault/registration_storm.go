@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/grayfed/grayfed/edge/api"
@@ -44,8 +45,10 @@ func storming(spec *Spec, target any, ttl time.Duration) (Fault, error) {
 		return nil, fmt.Errorf("rate is %d registrations/s, allowed are up to %d", spec.Rate, maxRate)
 	}
 	what := fmt.Sprintf("register %d instances, %d a second, in %s", spec.Count, spec.Rate, list(named))
-	return &plan{what: what, do: func(ctx context.Context, u *undo) error {
-		s := &storm{zones: named, id: time.Now().UnixNano(), ttl: ttl}
+	var s *storm // the latest
+	effect := func(ctx context.Context) error { return s.effect(ctx) }
+	return &plan{what: what, effect: effect, do: func(ctx context.Context, u *undo) error {
+		s = &storm{zones: named, id: time.Now().UnixNano(), ttl: ttl, count: spec.Count}
 		for _, zone := range named {
 			edge, err := clients.Client(zone)
 			if err != nil {
@@ -54,7 +57,7 @@ func storming(spec *Spec, target any, ttl time.Duration) (Fault, error) {
 			s.edges = append(s.edges, edge)
 		}
 		u.push("deregister the storm's instances", s.stop)
-		return s.start(ctx, spec.Count, spec.Rate)
+		return s.start(ctx, spec.Rate)
 	}}, nil
 }
 
@@ -65,10 +68,15 @@ type storm struct {
 	edges []*api.Client
 	id    int64 // tells the instances of storms
 	ttl   time.Duration
+	count int // of instances
 
 	cancel  context.CancelFunc
 	workers sync.WaitGroup
 	tried   [stormWorkers][]int // instances that may be registered; a worker's own until it has ended
+
+	registered atomic.Int64 // instances whose last call was answered well
+	refused    atomic.Pointer[error]
+	crashed    atomic.Pointer[error] // a worker is no more
 }
 
 func (s *storm) key(n int) federation.Key {
@@ -86,24 +94,25 @@ func (s *storm) register(ctx context.Context, n int) error {
 }
 
 // start registers the first of each zone, and lets the others follow.
-func (s *storm) start(ctx context.Context, count int, rate int64) error {
-	first := min(count, len(s.edges))
+func (s *storm) start(ctx context.Context, rate int64) error {
+	first := min(s.count, len(s.edges))
 	for n := range first {
 		s.tried[n%stormWorkers] = append(s.tried[n%stormWorkers], n)
 		if err := s.register(ctx, n); err != nil {
 			return fmt.Errorf("the storm's first registration in %s: %w", s.zones[n], err)
 		}
+		s.registered.Add(1)
 	}
 	// It blows until it is mended, not until Break's caller ends ctx.
 	ctx, s.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	began := time.Now()
 	for w := range stormWorkers {
 		var calls []call
-		for n := w; n < count; n += stormWorkers {
+		for n := w; n < s.count; n += stormWorkers {
 			due := began.Add(time.Duration(int64(n) * int64(time.Second) / rate))
 			calls = append(calls, call{n: n, due: due, tried: n < first, registered: n < first})
 		}
-		s.workers.Go(func() { s.work(ctx, w, calls) })
+		s.workers.Go(func() { s.blow(ctx, w, calls) })
 	}
 	return nil
 }
@@ -113,6 +122,17 @@ type call struct {
 	n                 int
 	due               time.Time
 	tried, registered bool
+}
+
+// blow is work; the others go on where one worker cannot.
+func (s *storm) blow(ctx context.Context, worker int, calls []call) {
+	err := guarded(func() error {
+		s.work(ctx, worker, calls)
+		return nil
+	})
+	if err != nil {
+		s.crashed.CompareAndSwap(nil, &err)
+	}
 }
 
 // work makes the call that is due first, for ever.
@@ -137,9 +157,46 @@ func (s *storm) work(ctx context.Context, worker int, calls []call) {
 		} else {
 			err = s.register(ctx, next.n)
 		}
-		next.registered = err == nil // an edge that forgot it is told again
+		if err != nil {
+			s.refused.CompareAndSwap(nil, &err)
+		}
+		s.confirm(next, err == nil)
 		next.due = time.Now().Add(s.ttl / 3)
 	}
+}
+
+// confirm notes whether an instance is registered: an edge that forgot it is
+// told again.
+func (s *storm) confirm(c *call, registered bool) {
+	switch {
+	case registered && !c.registered:
+		s.registered.Add(1)
+	case !registered && c.registered:
+		s.registered.Add(-1)
+	}
+	c.registered = registered
+}
+
+// stormEnough is how many of its instances a storm must have registered to be
+// one, in percent: edges may refuse a few, or be slow.
+const stormEnough = 90
+
+// effect waits until enough are registered.
+func (s *storm) effect(ctx context.Context) error {
+	return await(ctx, poll, func() error {
+		if crashed := s.crashed.Load(); crashed != nil {
+			return fmt.Errorf("the storm broke down: %w", *crashed)
+		}
+		registered := s.registered.Load()
+		if registered*100 >= int64(s.count)*stormEnough {
+			return nil
+		}
+		err := fmt.Errorf("%d of %d instances were registered", registered, s.count)
+		if refused := s.refused.Load(); refused != nil {
+			err = fmt.Errorf("%w; the first that was refused: %w", err, *refused)
+		}
+		return err
+	})
 }
 
 // stop ends the storm and deregisters, stormWorkers at a time, what may have
@@ -149,24 +206,30 @@ func (s *storm) stop(ctx context.Context) error {
 		s.cancel()
 		s.workers.Wait()
 	}
-	var firsts [stormWorkers]error
+	var failed [stormWorkers]error
 	for w := range stormWorkers {
-		s.workers.Go(func() {
-			var left []int
-			for _, n := range s.tried[w] {
-				if err := s.deregister(ctx, n); err != nil {
-					left = append(left, n)
-					firsts[w] = err
-				}
-			}
-			s.tried[w] = left
-		})
+		s.workers.Go(func() { failed[w] = guarded(func() error { return s.clear(ctx, w) }) })
 	}
 	s.workers.Wait()
 	for _, edge := range s.edges {
 		edge.Close()
 	}
-	return errors.Join(firsts[:]...)
+	return errors.Join(failed[:]...)
+}
+
+// clear deregisters what one worker has tried, and returns the first error.
+func (s *storm) clear(ctx context.Context, worker int) (first error) {
+	var left []int
+	for _, n := range s.tried[worker] {
+		if err := s.deregister(ctx, n); err != nil {
+			left = append(left, n)
+			if first == nil {
+				first = err
+			}
+		}
+	}
+	s.tried[worker] = left
+	return first
 }
 
 // deregister asks the edge that registered n first, then the others.

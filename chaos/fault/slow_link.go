@@ -31,7 +31,7 @@ func newSlowLink(spec Spec, target any) (Fault, error) {
 	if spec.Rate > 0 {
 		how += fmt.Sprintf(" to %d bytes/s", spec.Rate)
 	}
-	return onLinks("slow "+list(from)+" and "+list(to)+how, ways(from, to, true),
+	return onLinks(target, "slow "+list(from)+" and "+list(to)+how, ways(from, to, true),
 		func(way link) error { return slowing.Slow(way.from, way.to, spec.Delay, spec.Rate) },
 		func(way link) error { return slowing.Slow(way.from, way.to, 0, 0) }), nil
 }

@@ -38,6 +38,11 @@ type (
 	Ports interface {
 		BlockPort(from, to string, port int, on bool) error
 	}
+	// Evidence asks the network itself whether a link is as it was told to be:
+	// nil, or what is missing. A link that was told nothing is an error.
+	Evidence interface {
+		Impaired(ctx context.Context, from, to string) error
+	}
 	// Pids knows the process of a part.
 	Pids interface {
 		Pid(part string) (int, error)

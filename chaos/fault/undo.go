@@ -40,7 +40,9 @@ func (u *undo) mend(ctx context.Context) error {
 type plan struct {
 	what string
 	do   func(ctx context.Context, u *undo) error
-	undo undo
+	// effect says what is missing of it once it is done; nil: nothing can.
+	effect func(ctx context.Context) error
+	undo   undo
 }
 
 var _ Fault = (*plan)(nil)

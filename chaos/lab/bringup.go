@@ -20,7 +20,7 @@ func (l *Lab) bringUp(ctx context.Context) error {
 		what  string
 		done  func(context.Context) error
 	}{
-		{[]string{etcdPart, consulPart}, "etcd to listen", l.etcdListens},
+		{[]string{etcdPart, consulPart}, "etcd and Consul to listen", l.storesListen},
 		// Instances would wait by themselves, but not in silence.
 		{[]string{edgePart}, "the edges to be ready", l.ready},
 		{[]string{instancePart}, "all edges to serve all versions", l.serving},
@@ -47,8 +47,8 @@ func (l *Lab) bringUp(ctx context.Context) error {
 	return nil
 }
 
-// etcdListens reports a member of etcd, or a Consul server, that does not listen.
-func (l *Lab) etcdListens(ctx context.Context) error {
+// storesListen reports a member of etcd, or a Consul server, that does not listen.
+func (l *Lab) storesListen(ctx context.Context) error {
 	for _, p := range l.parts {
 		if p.kind == etcdPart || p.kind == consulPart {
 			if err := l.listens(ctx, p); err != nil {

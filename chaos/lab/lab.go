@@ -281,9 +281,14 @@ func (l *Lab) openNetwork(ctx context.Context) (stop func() error, err error) {
 	if l.network, err = newNetwork(ctx, slot, l.Nodes()); err != nil {
 		return nil, errors.Join(err, slot.release())
 	}
-	relaying := make(chan error, 1)
-	go func() { relaying <- l.network.relay.run() }()
+	relayed := make(chan struct{})
+	go func() {
+		defer close(relayed)
+		l.network.relay.broke(guarded(l.network.relay.run))
+	}()
 	return func() error {
-		return errors.Join(l.network.close(), <-relaying, slot.release())
+		err := l.network.close()
+		<-relayed
+		return errors.Join(err, l.network.relay.failed(), slot.release())
 	}, nil
 }

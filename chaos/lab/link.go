@@ -22,6 +22,9 @@ const (
 	relayPriority = 200
 )
 
+// filterTable is the router's table of the packet filter.
+const filterTable = "grayfed"
+
 // pair is one way between two nodes.
 type pair struct{ from, to string }
 
@@ -174,28 +177,44 @@ func (n *network) change(way pair, edit func(*link) error) error {
 	return nil
 }
 
+// drop is a rule of the router's packet filter. It is known again by its
+// comment: the filter writes matches in its own way.
+type drop struct{ match, comment string }
+
+// drops are the rules for what is wrong with one way. The caller holds mu.
+func (n *network) drops(way pair) []drop {
+	s := n.links[way]
+	var list []drop
+	add := func(match, what string, value int) {
+		list = append(list, drop{match, fmt.Sprintf("%s to %s, %s %d", way.from, way.to, what, value)})
+	}
+	for _, port := range s.ports {
+		add(fmt.Sprintf("meta l4proto { tcp, udp } th dport %d", port), "port", port)
+	}
+	switch {
+	case s.loss == 100:
+		add("", "percent", s.loss)
+	case s.loss > 0:
+		add(fmt.Sprintf("numgen random mod 100 < %d", s.loss), "percent", s.loss)
+	}
+	return list
+}
+
 // filter has the router drop packets at random or by their port, as the links
 // say, in one transaction.
 func (n *network) filter() error {
 	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)
 	defer cancel()
 	var rules strings.Builder
-	rules.WriteString("table ip grayfed\ndelete table ip grayfed\ntable ip grayfed {\n chain forward {\n" +
-		"  type filter hook forward priority 0; policy accept;\n")
+	fmt.Fprintf(&rules, "table ip %[1]s\ndelete table ip %[1]s\ntable ip %[1]s {\n chain forward {\n"+
+		"  type filter hook forward priority 0; policy accept;\n", filterTable)
 	for _, way := range slices.SortedFunc(maps.Keys(n.links), func(a, b pair) int {
 		return strings.Compare(a.from+" "+a.to, b.from+" "+b.to)
 	}) {
-		// Each packet is judged once: not again when it leaves the relay.
-		match := fmt.Sprintf("  iifname != %q ip saddr %s ip daddr %s ", relayLink, n.address(way.from), n.address(way.to))
-		s := n.links[way]
-		for _, port := range s.ports {
-			fmt.Fprintf(&rules, "%sth dport %d drop\n", match+"meta l4proto { tcp, udp } ", port)
-		}
-		switch {
-		case s.loss == 100:
-			rules.WriteString(match + "drop\n")
-		case s.loss > 0:
-			fmt.Fprintf(&rules, "%snumgen random mod 100 < %d drop\n", match, s.loss)
+		for _, d := range n.drops(way) {
+			// Each packet is judged once: not again when it leaves the relay.
+			fmt.Fprintf(&rules, "  iifname != %q ip saddr %s ip daddr %s %s drop comment %q\n",
+				relayLink, n.address(way.from), n.address(way.to), d.match, d.comment)
 		}
 	}
 	rules.WriteString(" }\n}\n")

@@ -202,7 +202,7 @@ func visit(namespace string, do func() error) error {
 	if err := unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
 		return fmt.Errorf("enter namespace %s: %w", namespace, err)
 	}
-	err = do()
+	err = guarded(do)
 	if back := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); back != nil {
 		err = errors.Join(err, fmt.Errorf("%w %s: %w", errAway, namespace, back))
 	}
@@ -223,7 +223,7 @@ func feed(command *exec.Cmd, text string) error {
 	var said bytes.Buffer
 	command.Stdin, command.Stderr = strings.NewReader(text), &said
 	if err := command.Run(); err != nil {
-		return fmt.Errorf("%s: %w: %s", command.Args[0], err, strings.Join(strings.Fields(said.String()), " "))
+		return fmt.Errorf("%s: %w: %s", command.Args[0], err, oneLine(said.String()))
 	}
 	return nil
 }

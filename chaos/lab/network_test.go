@@ -125,9 +125,18 @@ func TestNetworkBlocksOneWay(t *testing.T) {
 			from.reaches(to, true)
 		}
 	}
+	sound := func(from, to string) {
+		t.Helper()
+		if err := l.Impaired(t.Context(), from, to); err == nil || !strings.Contains(err.Error(), "nothing is wrong") {
+			t.Errorf("%s to %s: %v", from, to, err)
+		}
+	}
+	sound("az1", "az2")
 	done(t, l.Block("az1", "az2", true))
 	az1.reaches(az2, false)
 	az2.reaches(az1, true)
+	done(t, l.Impaired(t.Context(), "az1", "az2"))
+	sound("az2", "az1")
 	az1.reaches(client, true)
 	client.reaches(az2, true)
 	done(t, l.Block("az1", "az2", true)) // twice is once
@@ -136,6 +145,7 @@ func TestNetworkBlocksOneWay(t *testing.T) {
 
 	done(t, l.Block("client", "az1", true))
 	client.reaches(az1, false)
+	done(t, l.Impaired(t.Context(), "client", "az1"))
 	az1.reaches(client, true)
 	done(t, l.Block("client", "az1", false))
 	client.reaches(az1, true)
@@ -157,6 +167,7 @@ func TestNetworkBlocksAPort(t *testing.T) {
 		return conn.Close()
 	}
 	done(t, l.BlockPort("az1", "az2", 7946, true))
+	done(t, l.Impaired(t.Context(), "az1", "az2"))
 	from.reaches(shut, false)
 	from.reaches(open, true)
 	shut.reaches(from, true)
@@ -210,6 +221,9 @@ func TestVisitsEnd(t *testing.T) {
 		})
 		if !errors.Is(err, failed) {
 			t.Fatalf("within: %v", err)
+		}
+		if err := l.network.within("az1", func() error { panic("a slip") }); err == nil || !strings.Contains(err.Error(), "panic: a slip") {
+			t.Fatalf("a panic within: %v", err)
 		}
 	}
 	if err := l.network.within("az9", func() error { return nil }); !errors.Is(err, os.ErrNotExist) {
@@ -325,6 +339,40 @@ func transfer(t *testing.T, l *Lab, size int) int64 {
 	return <-received
 }
 
+// TestImpaired: what the lab remembers is no evidence. Somebody else mends each
+// fault behind its back.
+func TestImpaired(t *testing.T) {
+	unfilter := []string{"nft", "flush", "table", "ip", filterTable}
+	for name, c := range map[string]struct {
+		cut  func(*Lab) error
+		mend []string
+		says string
+	}{
+		"blocked": {
+			func(l *Lab) error { return l.Block("az1", "az2", true) },
+			[]string{"ip", "rule", "delete", "priority", strconv.Itoa(blockPriority)}, "packets pass",
+		},
+		"slow": {
+			func(l *Lab) error { return l.Slow("az1", "az2", 0, 1000) },
+			[]string{"ip", "rule", "delete", "priority", strconv.Itoa(relayPriority)}, "through the relay",
+		},
+		"port":    {func(l *Lab) error { return l.BlockPort("az1", "az2", 7946, true) }, unfilter, "no rule for az1 to az2, port 7946"},
+		"loss":    {func(l *Lab) error { return l.Lose("az1", "az2", 30) }, unfilter, "no rule for az1 to az2, percent 30"},
+		"silence": {func(l *Lab) error { return l.Lose("az1", "az2", 100) }, unfilter, "no rule for az1 to az2, percent 100"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := wired(t)
+			done(t, c.cut(l))
+			done(t, l.Impaired(t.Context(), "az1", "az2"))
+			_, err := l.network.ask(t.Context(), c.mend[0], c.mend[1:]...)
+			done(t, err)
+			if err := l.Impaired(t.Context(), "az1", "az2"); err == nil || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("mended by somebody else: %v, want %q", err, c.says)
+			}
+		})
+	}
+}
+
 func TestNetworkRefuses(t *testing.T) {
 	l := wired(t)
 	for name, c := range map[string]struct {
@@ -337,6 +385,7 @@ func TestNetworkRefuses(t *testing.T) {
 		"loss":          {l.Lose("az1", "az2", 101), "loss is 101%"},
 		"delay":         {l.Slow("az1", "az2", -1, 0), "delay is"},
 		"rate":          {l.Slow("az1", "az2", 0, 999), "rate is 999"},
+		"no such link":  {l.Impaired(t.Context(), "az1", "az9"), `no node "az9"`},
 		"no such count": {func() error { _, _, err := l.Carried("az1", "az9"); return err }(), `no node "az9"`},
 	} {
 		if c.err == nil || !strings.Contains(c.err.Error(), c.says) {
@@ -348,7 +397,7 @@ func TestNetworkRefuses(t *testing.T) {
 
 	loopback := &Lab{}
 	for name, err := range map[string]error{
-		"block": loopback.Block("az1", "az2", true), "slow": loopback.Slow("az1", "az2", 1, 0),
+		"block": loopback.Block("az1", "az2", true), "impaired": loopback.Impaired(t.Context(), "az1", "az2"), "slow": loopback.Slow("az1", "az2", 1, 0),
 		"certificate": loopback.IssueCertificate("az1", time.Now(), time.Now()),
 	} {
 		if !errors.Is(err, ErrNoNetwork) {

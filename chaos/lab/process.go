@@ -74,7 +74,7 @@ func (s *spawner) start(name, namespace, binary string, args []string, out *line
 	started := make(chan error, 1)
 	launch := func() {
 		if namespace == "" {
-			started <- p.command.Start()
+			started <- guarded(p.command.Start)
 			return
 		}
 		started <- visit(namespace, p.command.Start) // the child inherits it
@@ -96,17 +96,23 @@ func (s *spawner) start(name, namespace, binary string, args []string, out *line
 func (p *process) wait(output io.ReadCloser, out *lineWriter) {
 	defer close(p.exited)
 	copied := make(chan struct{})
+	var unheard error
 	go func() {
 		defer close(copied)
-		out.copy(p.name, output)
+		unheard = guarded(func() error {
+			out.copy(p.name, output)
+			return nil
+		})
+		_, _ = io.Copy(io.Discard, output) // a process that is not read would stand still
 	}()
 	p.err = p.command.Wait()
 	select {
 	case <-copied:
 	case <-time.After(time.Second): // a grandchild holds the pipe open
 	}
-	p.err = errors.Join(p.err, output.Close())
+	closed := output.Close()
 	<-copied
+	p.err = errors.Join(p.err, closed, unheard)
 }
 
 // running reports whether the process has not ended.

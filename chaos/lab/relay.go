@@ -35,6 +35,7 @@ type relay struct {
 	mu     sync.Mutex
 	ways   map[flow]*way // mu
 	closed bool          // mu
+	broken error         // mu; see failed
 	ending chan struct{}
 	wg     sync.WaitGroup
 }
@@ -106,11 +107,31 @@ func (r *relay) set(key flow, delay time.Duration, rate int64) {
 	if w == nil && !r.closed {
 		w = &way{queue: make(chan packet, relayQueue)}
 		r.ways[key] = w
-		r.wg.Go(func() { r.release(w) })
+		r.wg.Go(func() {
+			err := guarded(func() error {
+				r.release(w)
+				return nil
+			})
+			r.broke(err)
+		})
 	}
 	if w != nil {
 		w.set(delay, rate)
 	}
+}
+
+// broke notes why packets are not given back any more, unless err is nil.
+func (r *relay) broke(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.broken = errors.Join(r.broken, err)
+}
+
+// failed is what broke was told.
+func (r *relay) failed() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.broken
 }
 
 // counts are the packets of one flow so far.

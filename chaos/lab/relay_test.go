@@ -2,8 +2,10 @@ package lab
 
 import (
 	"encoding/binary"
+	"errors"
 	"io"
 	"net/netip"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -162,6 +164,34 @@ func TestRelayMindsOnlyPackets(t *testing.T) {
 		synctest.Wait()
 		if passed, dropped := r.counts(aToB); passed != 1 || dropped != 0 {
 			t.Errorf("%d packets passed and %d were dropped, want 1 and 0", passed, dropped)
+		}
+	})
+}
+
+// clumsy is a device that fails to give a packet back.
+type clumsy struct{ *wire }
+
+func (clumsy) Write([]byte) (int, error) { panic("a slip") }
+
+// TestRelaySlips: a panic is a way's end, not the program's.
+func TestRelaySlips(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWire()
+		r := newRelay(clumsy{w})
+		ended := make(chan error, 1)
+		go func() { ended <- r.run() }()
+		r.set(aToB, time.Second, 0)
+		if err := r.failed(); err != nil {
+			t.Error(err)
+		}
+		w.in <- datagram(a, b, 100, 1)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if err := r.failed(); err == nil || !strings.Contains(err.Error(), "panic: a slip") {
+			t.Errorf("after a slip: %v", err)
+		}
+		if err := errors.Join(r.close(), <-ended); err != nil {
+			t.Error(err)
 		}
 	})
 }

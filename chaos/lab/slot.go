@@ -122,8 +122,9 @@ func (s *slot) prefix() string               { return fmt.Sprintf("grayfed%d-", 
 // link is the caller's end of the connection to the router.
 func (s *slot) link() string { return fmt.Sprintf("grayfed%d", s.number) }
 
-// sweep removes the namespaces, the link and the folder of this slot. Removing a namespace
-// removes what is in it: links, and the rules of its packet filter.
+// sweep removes the namespaces, the link and the folder of this slot, and names
+// them. With a namespace goes what is in it: links, the relay's device, routing
+// rules and those of the packet filter.
 func (s *slot) sweep(ctx context.Context) (removed []string, err error) {
 	entries, err := os.ReadDir(namespaceFolder)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
