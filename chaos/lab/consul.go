@@ -3,12 +3,14 @@ package lab
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
 )
 
 // consulPort is where an agent is asked, by its own node alone.
@@ -17,11 +19,21 @@ const consulPort = 8500
 // consulCache is where `make consul` puts the agent, below the checkout.
 const consulCache = ".cache/consul/consul"
 
+// consulOldest is the least minor version of Consul 1 whose settings and API
+// the lab knows to work.
+const consulOldest = 8
+
 // findConsul returns the agent's program: the one on PATH, else the one that
 // this checkout fetched.
 func findConsul() (string, error) {
+	var unfit error
 	if path, err := exec.LookPath("consul"); err == nil {
-		return filepath.Abs(path)
+		if path, err = filepath.Abs(path); err != nil {
+			return "", fmt.Errorf("find the Consul agent: %w", err)
+		}
+		if unfit = checkConsul(path); unfit == nil {
+			return path, nil
+		}
 	}
 	folder, err := os.Getwd()
 	if err != nil {
@@ -34,11 +46,41 @@ func findConsul() (string, error) {
 		}
 		parent := filepath.Dir(folder)
 		if parent == folder {
-			return "", errors.New("a lab in network namespaces needs the Consul agent: " +
-				"run `make consul` in grayfed's checkout and start the lab there, or put consul on PATH")
+			return "", lackConsul(unfit)
 		}
 		folder = parent
 	}
+}
+
+// lackConsul says how to get the agent, and what is unfit about the one on PATH.
+func lackConsul(unfit error) error {
+	how := fmt.Errorf("a lab in network namespaces needs the Consul agent: "+
+		"run `make consul` in grayfed's checkout and start the lab there, or put a consul of 1.%d or later on PATH", consulOldest)
+	if unfit != nil {
+		return fmt.Errorf("%w; the one there does not do: %w", how, unfit)
+	}
+	return how
+}
+
+// checkConsul reports a program that is not a Consul new enough.
+func checkConsul(path string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)
+	defer cancel()
+	command := exec.CommandContext(ctx, path, "version")
+	command.WaitDelay = time.Second // whom it started may hold its output open
+	said, err := command.Output()
+	if err != nil {
+		return fmt.Errorf("%s version: %w", path, err)
+	}
+	first, _, _ := strings.Cut(string(said), "\n")
+	var major, minor int
+	if _, err := fmt.Sscanf(first, "Consul v%d.%d", &major, &minor); err != nil {
+		return fmt.Errorf("%s is no Consul: asked for its version it says %s", path, strconv.Quote(first[:min(len(first), 100)]))
+	}
+	if major < 1 || major == 1 && minor < consulOldest {
+		return fmt.Errorf("%s is %s", path, first)
+	}
+	return nil
 }
 
 // equipConsul writes the settings of one server. There is one in every node,
@@ -60,7 +102,7 @@ func (l *Lab) equipConsul(p *part) error {
 		"bind_addr": l.host(p.node), "client_addr": "127.0.0.1", "ports": map[string]int{"dns": -1, "serf_wan": -1},
 		"performance": map[string]any{"raft_multiplier": 1, "rpc_hold_timeout": "1s"},
 		"gossip_lan": map[string]any{
-			"probe_interval": "200ms", "probe_timeout": "100ms", "gossip_interval": "50ms", "suspicion_mult": 3,
+			"probe_interval": "200ms", "probe_timeout": "100ms", "gossip_interval": "50ms", "suspicion_mult": 3, "retransmit_mult": 20,
 		},
 		"autopilot":            map[string]any{"cleanup_dead_servers": false},
 		"disable_update_check": true, "log_level": "err",

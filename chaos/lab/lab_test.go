@@ -163,10 +163,28 @@ func TestWhatIsMissing(t *testing.T) {
 	if path, err := findConsul(); err != nil || path != cache {
 		t.Errorf("found %q, %v", path, err)
 	}
-	done(t, os.WriteFile(filepath.Join(tools, "consul"), nil, 0o755))
-	if path, err := findConsul(); err != nil || path != filepath.Join(tools, "consul") {
-		t.Errorf("found %q, %v; what is on PATH goes first", path, err)
+	own := filepath.Join(tools, "consul")
+	for says, want := range map[string]string{
+		"echo Consul v1.8.7+dfsg1; echo Revision 1": own,
+		"echo Consul v1.22.0-dev":                   own,
+		"echo Consul v2.0.0":                        own,
+		"echo Consul v1.7.14":                       cache,
+		"echo Consul v0.9.3":                        cache,
+		"echo Nomad v1.9.0":                         cache,
+		"echo Consul v1.9.0; exit 1":                cache,
+		"":                                          cache,
+	} {
+		done(t, os.WriteFile(own, []byte("#!/bin/sh\n"+says+"\n"), 0o755))
+		if path, err := findConsul(); err != nil || path != want {
+			t.Errorf("with one on PATH that does %q: found %q, %v; want %q", says, path, err, want)
+		}
 	}
+	// What does not do is named where there is no other.
+	done(t, os.Remove(cache))
+	done(t, os.WriteFile(own, []byte("#!/bin/sh\necho Consul v1.7.14\n"), 0o755))
+	lacks(own, "v1.7.14", "1.8", "make consul")
+	done(t, os.WriteFile(own, []byte("#!/bin/sh\necho hello\n"), 0o755))
+	lacks(own, "hello", "make consul")
 	done(t, os.Remove(filepath.Join(tools, "ip")))
 	lacks("ip", "package iproute2")
 }
