@@ -81,7 +81,8 @@ func (t Timing) RecordTTL() time.Duration {
 
 // MeetWithin is how long it takes at most to meet an edge that lives and whose
 // address is known: the longest pause between two attempts, and the two
-// exchanges of one.
+// exchanges of one. It holds while names of peers resolve at once and no more
+// edges are away than are tried side by side.
 func (t Timing) MeetWithin() time.Duration {
 	t = t.withDefaults()
 	return t.RejoinMax + 2*t.StreamTimeout
