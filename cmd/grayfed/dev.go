@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -31,6 +32,9 @@ and watch the others take over. Ctrl-C ends everything.`,
   grayfed dev --data-ports 18081,18082,18083 --etcd-port 12379`,
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkDevFlags(cmd, opts.Namespaces, runFor); err != nil {
+				return usageError(err)
+			}
 			if opts.Namespaces {
 				return runNamespaces(cmd, opts, runFor)
 			}
@@ -66,6 +70,25 @@ and watch the others take over. Ctrl-C ends everything.`,
 	flags.BoolVar(&opts.AccessLog, "access-log", false, "print a line for every request")
 	flags.DurationVar(&runFor, "for", 0, "end by itself after this time (default: run until Ctrl-C)")
 	return command
+}
+
+// checkDevFlags refuses flags that would do nothing.
+func checkDevFlags(cmd *cobra.Command, namespaces bool, runFor time.Duration) error {
+	if runFor < 0 {
+		return fmt.Errorf("--for is %s, and dev can only end in the future", runFor)
+	}
+	if !namespaces {
+		if cmd.Flags().Changed("reach") {
+			return errors.New("--reach goes with --namespaces: without, all zones share one network")
+		}
+		return nil
+	}
+	for _, name := range []string{"data-ports", "admin-ports", "gossip-ports", "dns-ports", "etcd-port", "etcd-peer-port"} {
+		if cmd.Flags().Changed(name) {
+			return fmt.Errorf("--%s does not go with --namespaces, where each zone has an address of its own and the same ports", name)
+		}
+	}
+	return nil
 }
 
 func runLab(ctx context.Context, opts lab.Options, runFor time.Duration) error {

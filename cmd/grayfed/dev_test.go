@@ -331,8 +331,8 @@ func TestDevSaysWhatIsWrong(t *testing.T) {
 			ports[12] = takenUDPPort
 			return devArgs(dir, ports)
 		}, []string{"az2", takenUDPPort, "udp", "--dns-ports"}},
-		"an unknown reach": {func(dir string, ports []string) []string {
-			return append(devArgs(dir, ports), "--reach", "by train")
+		"an unknown reach": {func(string, []string) []string {
+			return []string{"dev", "--namespaces", "--reach", "by train"}
 		}, []string{"by train", "direct", "gateway"}},
 		"a data folder that is a file": {func(_ string, ports []string) []string {
 			return devArgs(file, ports)
