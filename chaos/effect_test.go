@@ -14,6 +14,7 @@ import (
 // TestNoEffect: a fault that did nothing proves nothing, whenever it is mended;
 // it is mended all the same.
 func TestNoEffect(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name   string
 		effect func(context.Context) error
@@ -51,6 +52,7 @@ func TestNoEffect(t *testing.T) {
 
 // TestEffectOfAnAbortedRun is not asked for: it had no time for any.
 func TestEffectOfAnAbortedRun(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, "az1", "az2")
 	ctx, cancel := context.WithCancel(t.Context())
 	s.target.Faults = faults{"kill": func() *hooks {
@@ -67,6 +69,7 @@ func TestEffectOfAnAbortedRun(t *testing.T) {
 // TestMendsBackwards: of steps that overlap the last that began is mended first,
 // and what is in one step in its order.
 func TestMendsBackwards(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, "az1", "az2")
 	var order []string
 	named := func(name string) func() *hooks {
@@ -92,6 +95,7 @@ func TestMendsBackwards(t *testing.T) {
 
 // TestPanicsBeside: whatever panics beside the run ends it, with all mended.
 func TestPanicsBeside(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, "az1", "az2")
 	long := func(d *Drill) { d.Load.Duration, d.Faults[0].For = time.Hour, 0 }
 	for name, change := range map[string]func(*runner){
@@ -129,6 +133,7 @@ func (w *throwing) Write(text []byte) (int, error) {
 
 // TestLastLook: requests that fail after the last tick burn the budget, too.
 func TestLastLook(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, "az1", "az2")
 	s.target.Faults = faults{"kill": func() *hooks { return s.failing(1) }}
 	runs, _, err := s.run(t.Context(), testDrill(func(d *Drill) {
@@ -143,6 +148,7 @@ func TestLastLook(t *testing.T) {
 // mended by hand, and the run says why it has ended, also where what is to be
 // mended fails first.
 func TestTargetEnds(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, "az1", "az2")
 	s.target.mayEnd = true
 	ctx, cancel := context.WithCancelCause(t.Context())

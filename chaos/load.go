@@ -24,7 +24,8 @@ type generator struct {
 	count int
 	plan  *planner
 	to    asker
-	// over is told each outcome when it is complete, by many goroutines.
+	// over is told each outcome when it is complete, by many goroutines. It must
+	// not panic.
 	over func(*outcome)
 }
 

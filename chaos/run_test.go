@@ -82,6 +82,7 @@ func (s *site) theRun(t *testing.T, runs []*report.Run, err error, verdict repor
 // TestRun: an edge that a fault takes from its clients is counted apart, and the
 // run passes; the same fault at an edge that is to serve fails it.
 func TestRun(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, "az1", "az2")
 	runs, out, err := s.run(t.Context(), testDrill(), func(o *Options) { o.Version = "v7" })
 	run := s.theRun(t, runs, err, report.Passed)
@@ -116,6 +117,7 @@ func TestRun(t *testing.T) {
 }
 
 func TestWrongAnswersFail(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, "az1", "az2")
 	s.target.Faults = faults{"kill": func() *hooks {
 		return &hooks{site: s, name: "lie",
@@ -130,6 +132,7 @@ func TestWrongAnswersFail(t *testing.T) {
 
 // TestBudgetAborts: it stops and mends long before its time is over.
 func TestBudgetAborts(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, "az1", "az2")
 	s.target.Faults = faults{"kill": func() *hooks { return s.failing(1) }}
 	runs, _, err := s.run(t.Context(), testDrill(func(d *Drill) {
@@ -142,6 +145,7 @@ func TestBudgetAborts(t *testing.T) {
 
 // TestStopMends: told to stop in the middle, it mends and runs no other.
 func TestStopMends(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, "az1", "az2")
 	ctx, cancel := context.WithCancel(t.Context())
 	s.target.Faults = faults{"kill": func() *hooks {
@@ -160,6 +164,7 @@ func TestStopMends(t *testing.T) {
 // TestWhatGoesWrongIsMended: a break that fails half-way, a panic, and mending
 // that needs two tries.
 func TestWhatGoesWrongIsMended(t *testing.T) {
+	t.Parallel()
 	tries := 0
 	for _, c := range []struct {
 		name   string
@@ -191,6 +196,7 @@ func TestWhatGoesWrongIsMended(t *testing.T) {
 // TestNotMendedIsLoud: the run is broken whatever else it was, and names what is
 // left to do.
 func TestNotMendedIsLoud(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, "az1", "az2")
 	for _, how := range []func(context.Context) error{
 		func(context.Context) error { return errors.New("no route") },
@@ -259,6 +265,7 @@ func TestNeverHalfRun(t *testing.T) {
 
 // TestSteadyStateIsAwaited, and without it nothing is broken.
 func TestSteadyStateIsAwaited(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, "az1", "az2")
 	s.edges[1].failing.Store(true)
 	r := s.runner(t, testDrill())
@@ -299,6 +306,7 @@ const deadlineOfTests = 30 * time.Second
 
 // TestRunsFollow: as many as were asked for, each told of.
 func TestRunsFollow(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, "az1", "az2")
 	told := 0
 	runs, _, err := s.run(t.Context(), testDrill(), func(o *Options) {
@@ -349,6 +357,7 @@ func (d *drawing) Command(spec fault.Spec) (fault.Fault, bool) {
 // TestSeeds: each run draws from the next seed, the first from the drill's or
 // the one that was asked for; faults that draw nothing have none.
 func TestSeeds(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, "az1", "az2")
 	drawn := fault.Spec{Kind: "asymmetric-partition", From: []string{"az1"}, To: []string{"az2"}, Seed: 5}
 	for _, c := range []struct {

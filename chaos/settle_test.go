@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +22,7 @@ func settled(run *report.Run) report.Check {
 // TestSettles: what does not come back after the mending fails a run that was
 // well until then, and no other follows it.
 func TestSettles(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, "az1", "az2")
 	runs, _, err := s.run(t.Context(), testDrill())
 	c := settled(s.theRun(t, runs, err, report.Passed))
@@ -45,6 +47,7 @@ func TestSettles(t *testing.T) {
 
 // TestSettlesLater: it waits, and says for how long.
 func TestSettlesLater(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, "az1", "az2")
 	r := s.runner(t, testDrill())
 	s.edges[0].failing.Store(true)
@@ -62,6 +65,7 @@ func TestSettlesLater(t *testing.T) {
 
 // TestStopWhileSettling: told to stop once all is mended, the run is aborted.
 func TestStopWhileSettling(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, "az1", "az2")
 	ctx, cancel := context.WithCancel(t.Context())
 	r := s.runner(t, testDrill())
@@ -76,6 +80,7 @@ func TestStopWhileSettling(t *testing.T) {
 
 // TestOnlyTheFirstRunWaits: the others begin where the one before has settled.
 func TestOnlyTheFirstRunWaits(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, "az1", "az2")
 	runs, out, err := s.run(t.Context(), testDrill(), func(o *Options) { o.Runs = 2 })
 	if err != nil || len(runs) != 2 {
@@ -83,5 +88,24 @@ func TestOnlyTheFirstRunWaits(t *testing.T) {
 	}
 	if first, again := strings.Count(out, "steady state to hold for"), strings.Count(out, "steady state to hold again for"); first != 1 || again != 2 {
 		t.Errorf("it waited %d times before and %d times after a run:\n%s", first, again, out)
+	}
+}
+
+// TestTooSlowToSettle: where this machine is too slow to tell, the target is not
+// to blame.
+func TestTooSlowToSettle(t *testing.T) {
+	r := &runner{patience: settleAgain}
+	for _, c := range []struct {
+		missing error
+		want    report.Outcome
+	}{
+		{nil, report.Passed},
+		{&notSteadyError{errors.New("1 of 600 requests: x")}, report.Failed},
+		{&notSteadyError{errors.Join(&lateError{"late"}, errors.New("1 of 600 requests: x"))}, report.Broken},
+	} {
+		run := &report.Run{Verdict: report.Passed}
+		if well := r.judgeSettled(run, "1s", c.missing); well != (c.missing == nil) || run.Verdict != c.want || settled(run).OK != well {
+			t.Errorf("%v: well %v, %+v", c.missing, well, run)
+		}
 	}
 }

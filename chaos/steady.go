@@ -73,11 +73,19 @@ func (r *runner) awaitSteady(ctx context.Context, patience time.Duration) (since
 		}
 		select {
 		case <-limited.Done():
+			if ctx.Err() != nil {
+				return since, false, context.Cause(ctx)
+			}
 			return since, false, &notSteadyError{err}
 		case <-time.After(time.Second):
 		}
 	}
 }
+
+// lateError says that this machine was too slow to tell.
+type lateError struct{ what string }
+
+func (e *lateError) Error() string { return e.what }
 
 // begin waits for the steady state before the first run.
 func (r *runner) begin(ctx context.Context) error {
@@ -98,24 +106,31 @@ func (r *runner) begin(ctx context.Context) error {
 func (r *runner) settle(ctx context.Context, run *report.Run, mended time.Time) (well bool) {
 	r.options.Progress.Say(fmt.Sprintf("waiting for the steady state to hold again for %s", r.drill.Steady.For))
 	since, atOnce, err := r.awaitSteady(ctx, r.patience)
-	missing := new(notSteadyError)
-	check := report.Check{Name: steadyAgain, Goal: "within " + r.patience.String(), OK: err == nil}
-	switch took := round(since.Sub(mended)); {
-	case errors.As(err, &missing):
-		check.Measured = "not yet: " + strings.ReplaceAll(err.Error(), "\n", "; ")
-	case err != nil:
+	if missing := new(notSteadyError); err != nil && !errors.As(err, &missing) {
 		run.Verdict, run.Reason = stopped(ctx)
 		return false
-	case atOnce:
-		check.Measured = "when the load had ended, " + took + " after the last mending began"
-	default:
-		check.Measured = took + " after the last mending began"
+	}
+	took := round(since.Sub(mended)) + " after the last mending began"
+	if atOnce {
+		took = "when the load had ended, " + took
+	}
+	return r.judgeSettled(run, took, err)
+}
+
+// judgeSettled adds the check; missing is nil for a state that holds. Where this
+// machine was too slow to tell, the target is not to blame.
+func (r *runner) judgeSettled(run *report.Run, took string, missing error) (well bool) {
+	check := report.Check{Name: steadyAgain, Goal: "within " + r.patience.String(), Measured: took, OK: missing == nil}
+	if missing != nil {
+		check.Measured = "not yet: " + strings.ReplaceAll(missing.Error(), "\n", "; ")
 	}
 	run.Checks = append(run.Checks, check)
-	if !check.OK && run.Verdict == report.Passed {
+	if late := new(lateError); errors.As(missing, &late) {
+		run.Verdict, run.Reason = report.Broken, late.what
+	} else if missing != nil && run.Verdict == report.Passed {
 		run.Verdict = report.Failed
 	}
-	return check.OK
+	return missing == nil
 }
 
 // steadyAgain is the check that settle makes.
@@ -131,7 +146,7 @@ func (r *runner) steady(ctx context.Context) error {
 	s := m.sum()
 	var errs []error
 	if late := s.tooLate(); late != "" {
-		errs = append(errs, errors.New(late))
+		errs = append(errs, &lateError{late})
 	}
 	for _, reason := range slices.Sorted(maps.Keys(s.Reasons)) {
 		errs = append(errs, fmt.Errorf("%d of %d requests: %s", s.Reasons[reason], s.Requests, reason))
