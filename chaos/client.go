@@ -108,7 +108,9 @@ func (c *client) text(address string, class class, post bool) []byte {
 // ask implements asker.
 func (c *client) ask(ctx context.Context, j job, o *outcome) {
 	if o.byDNS() {
+		begun := time.Now()
 		edge, err := c.dns.next(ctx)
+		o.resolved = time.Since(begun)
 		if err != nil {
 			o.fail("dns: " + err.Error())
 			return

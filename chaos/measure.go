@@ -248,11 +248,12 @@ func (m *measured) recovery(name string, during span, lost [][]span) report.Reco
 			continue
 		}
 		bad := o.failure != "" || o.wrong != ""
-		if o.byDNS() && bad {
+		// A server of DNS that is silent is waited for before anything enters.
+		if o.byDNS() && (bad || o.resolved > m.slow) {
 			r.DNS = max(r.DNS, o.intended-during.from)
 			r.Found = r.Found && o.intended < quiet
 		}
-		if (bad || o.latency() > m.slow) && !inDead(o, lost) {
+		if (bad || o.latency()-o.resolved > m.slow) && !inDead(o, lost) {
 			r.InBand = max(r.InBand, o.intended-during.from)
 			r.Found = r.Found && o.intended < quiet
 		}

@@ -96,6 +96,11 @@ func TestStandbysAlone(t *testing.T) {
 	}
 }
 
+func resolvedIn(d time.Duration, o outcome) outcome {
+	o.resolved = d
+	return o
+}
+
 func TestRecoveries(t *testing.T) {
 	second := time.Second
 	lost := brokenStep{name: "x", loses: []int{0}, begun: 3 * second, mended: 8 * second, back: 9 * second}
@@ -115,6 +120,10 @@ func TestRecoveries(t *testing.T) {
 			[]report.Recovery{{Fault: "x", Begun: 3 * second, Found: true}}},
 		{"by DNS they count", []brokenStep{lost}, []outcome{byDNS(0, 5*second, second, "x"), byDNS(1, 5100*ms, ms, "")},
 			[]report.Recovery{{Fault: "x", Begun: 3 * second, DNS: 2 * second, Found: true}}},
+		{"a silent DNS server is DNS's", []brokenStep{lost}, []outcome{resolvedIn(300*ms, byDNS(1, 4*second, 302*ms, ""))},
+			[]report.Recovery{{Fault: "x", Begun: 3 * second, DNS: second, Found: true}}},
+		{"a slow edge behind it is not", []brokenStep{lost}, []outcome{resolvedIn(50*ms, byDNS(1, 4*second, 302*ms, ""))},
+			[]report.Recovery{{Fault: "x", Begun: 3 * second, InBand: second, Found: true}}},
 		{"a wrong answer is no recovery", []brokenStep{lost}, []outcome{{job: job{edge: 1}, entry: 1, intended: 4 * second, done: 4*second + ms, wrong: "v9"}},
 			[]report.Recovery{{Fault: "x", Begun: 3 * second, InBand: second, Found: true}}},
 		{"never", []brokenStep{lost}, []outcome{request(1, 7500*ms, ms, "x")},

@@ -9,8 +9,9 @@ type outcome struct {
 	intended time.Duration // when it was meant to be sent
 	late     time.Duration // how much later the generator had it sent
 	done     time.Duration
-	entry    int // index of the edge that it entered; -1: none
-	zone     int // index of the edge in whose zone it was answered; -1: not known
+	resolved time.Duration // how long DNS took to say where it enters
+	entry    int           // index of the edge that it entered; -1: none
+	zone     int           // index of the edge in whose zone it was answered; -1: not known
 	// failure is why it has no answer of an instance; "" when it has one.
 	failure string
 	// wrong: the answer is of a version that was not asked for.
