@@ -33,19 +33,22 @@ func took(t testing.TB, f Fault) {
 	}
 }
 
-// lacks fails unless the effect is missing, soon, for a reason that says all
-// words.
-func lacks(t testing.TB, f Fault, words ...string) error {
-	t.Helper()
+// missing is what is missing after a short wait.
+func missing(t testing.TB, f Fault) error {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	err := f.(Effective).Effect(ctx)
+	return f.(Effective).Effect(ctx)
+}
+
+// lacks fails unless the effect is missing, for a reason that says all words.
+func lacks(t testing.TB, f Fault, words ...string) {
+	t.Helper()
+	err := missing(t, f)
 	for _, word := range words {
 		if err == nil || !strings.Contains(err.Error(), word) {
 			t.Errorf("effect of %s: %v, want %q", f, err, word)
 		}
 	}
-	return err
 }
 
 // TestEffectOfNothing: what is not broken has no effect, whatever it is.
@@ -171,7 +174,7 @@ func TestEffectOnEdges(t *testing.T) {
 		},
 	} {
 		a := newAnswering(t, "az1", "az2")
-		a.zoneMeans.documents = file(t, goodDocuments)
+		a.documents = file(t, goodDocuments)
 		f := create(t, test.spec, parted{bare{&machine{names: []string{"az1/edge", "az2/edge"}}}, a})
 		broken(t, f)
 		a.said["az1"].Store(&test.took)
