@@ -183,12 +183,9 @@ const stormEnough = 90
 
 // effect waits until enough are registered.
 func (s *storm) effect(ctx context.Context) error {
-	return await(ctx, poll, func() error {
-		if crashed := s.crashed.Load(); crashed != nil {
-			return fmt.Errorf("the storm broke down: %w", *crashed)
-		}
+	missing := await(ctx, poll, func() error {
 		registered := s.registered.Load()
-		if registered*100 >= int64(s.count)*stormEnough {
+		if s.crashed.Load() != nil || registered*100 >= int64(s.count)*stormEnough {
 			return nil
 		}
 		err := fmt.Errorf("%d of %d instances were registered", registered, s.count)
@@ -197,6 +194,10 @@ func (s *storm) effect(ctx context.Context) error {
 		}
 		return err
 	})
+	if crashed := s.crashed.Load(); crashed != nil {
+		return fmt.Errorf("the storm broke down: %w", *crashed)
+	}
+	return missing
 }
 
 // stop ends the storm and deregisters, stormWorkers at a time, what may have
