@@ -23,6 +23,9 @@ const (
 	// outputDelay is how long the output of a program that has ended is read on:
 	// a child that it left behind may have it open for ever.
 	outputDelay = time.Second
+	// breakGrace is how long a program that breaks may go on when its run ends:
+	// what it has begun elsewhere may outlive it, and come after the mending.
+	breakGrace = 10 * time.Second
 )
 
 // commands break and mend a real deployment.
@@ -40,7 +43,7 @@ func (c commands) Command(spec fault.Spec) (fault.Fault, bool) {
 		return nil, false
 	}
 	own.Timeout = cmp.Or(own.Timeout, defaultCommandTimeout)
-	return &commandFault{command: own, dir: c.dir, environment: environment(&spec), what: describe(&spec)}, true
+	return &commandFault{command: own, dir: c.dir, environment: environment(&spec), what: describe(&spec), grace: breakGrace}, true
 }
 
 // commandFault is a fault that programs of the operator do.
@@ -49,15 +52,30 @@ type commandFault struct {
 	dir         string
 	environment []string
 	what        string
+	grace       time.Duration
 	begun       bool // there may be something to mend
 }
 
 var _ fault.Fault = (*commandFault)(nil)
 
-// Break implements fault.Fault.
+// Break implements fault.Fault. Its program may end by itself for a while after
+// ctx has.
 func (f *commandFault) Break(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	f.begun = true
-	return f.run(ctx, f.command.Break)
+	running, kill := context.WithCancel(context.WithoutCancel(ctx))
+	defer kill()
+	stop := context.AfterFunc(ctx, func() {
+		select {
+		case <-running.Done():
+		case <-time.After(f.grace):
+			kill()
+		}
+	})
+	defer stop()
+	return f.run(running, f.command.Break)
 }
 
 // Mend implements fault.Fault. Its program has its own time and no other: one

@@ -50,6 +50,27 @@ func TestNoEffect(t *testing.T) {
 	}
 }
 
+// TestEffectIsAskedAgain of what the load's end cut short the question to.
+func TestEffectIsAskedAgain(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, "az1", "az2")
+	asked := 0
+	s.target.Faults = faults{"kill": func() *hooks {
+		h := s.failing(0)
+		h.effect = func(ctx context.Context) error {
+			if asked++; asked == 1 {
+				<-ctx.Done()
+			}
+			return errors.New("az2 took it")
+		}
+		return h
+	}}
+	runs, _, err := s.run(t.Context(), testDrill(func(d *Drill) { d.Faults[0].For = 690 * ms }))
+	if run := s.theRun(t, runs, err, report.Broken); asked != 2 || !strings.HasPrefix(run.Reason, "had no effect") {
+		t.Errorf("asked %d times; reason %q", asked, run.Reason)
+	}
+}
+
 // TestEffectOfAnAbortedRun is not asked for: it had no time for any.
 func TestEffectOfAnAbortedRun(t *testing.T) {
 	t.Parallel()

@@ -211,6 +211,28 @@ func TestCommandIsBounded(t *testing.T) {
 	}
 }
 
+// TestBreaksAreCutShortLate: one that is killed half-way may go on elsewhere,
+// after it was mended.
+func TestBreaksAreCutShortLate(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "broken")
+	ended := func() context.Context {
+		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+		t.Cleanup(cancel)
+		return ctx
+	}
+	if err := shell(t, "sleep 0.3; touch "+file, "true", time.Minute).Break(ended()); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(file); err != nil {
+		t.Errorf("it was killed: %v", err)
+	}
+	hangs := shell(t, "sleep 60", "true", time.Minute).(*commandFault)
+	hangs.grace = 100 * time.Millisecond
+	if err := hangs.Break(ended()); err == nil || !strings.Contains(err.Error(), "killed") {
+		t.Errorf("it ended with %v", err)
+	}
+}
+
 // TestMendsAreNotCutShort: whatever else ends meanwhile, a program that mends
 // has its own time.
 func TestMendsAreNotCutShort(t *testing.T) {

@@ -184,6 +184,9 @@ func (l *timeline) play(ctx context.Context, s *liveStep) error {
 		return nil
 	}
 	l.askEffects(ctx, s)
+	if ctx.Err() != nil {
+		return nil // who ended it asks what is left to ask, and mends
+	}
 	return l.mendStep(ctx, s)
 }
 
