@@ -54,7 +54,7 @@ type Drill struct {
 type Load struct {
 	// Rate is requests/s over all streams, 1 to 20,000.
 	Rate int `yaml:"rate"`
-	// Duration is how long, 1 s to 1 h.
+	// Duration is how long, 1 s to 1 h; with Rate 10 million requests at most.
 	Duration time.Duration `yaml:"duration"`
 	// Timeout is how long one request may take, 100 ms to 60 s; 3 s when left
 	// out.

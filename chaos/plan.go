@@ -19,7 +19,7 @@ func Plan(o Options) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	d, rate := o.Drill, cmp.Or(o.Rate, o.Drill.Load.Rate)
+	d, rate := o.Drill, o.rate()
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	line("drill   %s: %s", d.Name, d.About)

@@ -33,6 +33,11 @@ type Options struct {
 	Done func(*report.Run) error
 }
 
+// maxRequests bounds those of a run, all of which are kept until it is judged:
+// with what is counted of them they take 1.5 GB. A drill that is killed for want
+// of memory mends nothing.
+const maxRequests = 10_000_000
+
 func (o *Options) validate() error {
 	switch {
 	case o.Drill == nil || o.Target == nil || o.Progress == nil:
@@ -43,9 +48,13 @@ func (o *Options) validate() error {
 		return fmt.Errorf("found a rate of %d requests/s, allowed 1 to 20000", o.Rate)
 	case o.Seed < 0:
 		return fmt.Errorf("found seed %d, allowed from 1", o.Seed)
+	case requests(o.rate(), o.Drill.Load.Duration) > maxRequests:
+		return fmt.Errorf("found %d requests/s for %s, allowed %d requests in all", o.rate(), o.Drill.Load.Duration, maxRequests)
 	}
 	return o.Target.check(o.Drill)
 }
+
+func (o *Options) rate() int { return cmp.Or(o.Rate, o.Drill.Load.Rate) }
 
 // Run runs a drill. Everything is checked before the first request, and what
 // was broken is mended whatever happens: ctx ends, the error budget burns, a
@@ -111,7 +120,7 @@ func newRunner(o *Options) (*runner, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &runner{options: o, drill: o.Drill, target: o.Target, rate: cmp.Or(o.Rate, o.Drill.Load.Rate), client: c, patience: settleAgain}, nil
+	return &runner{options: o, drill: o.Drill, target: o.Target, rate: o.rate(), client: c, patience: settleAgain}, nil
 }
 
 // requests is how many a rate makes in a time, at least one.
@@ -127,7 +136,7 @@ func (r *runner) generator(during time.Duration, over func(*outcome)) *generator
 func (r *runner) once(ctx context.Context, n int) (run *report.Run, well bool) {
 	d := r.drill
 	run = &report.Run{
-		Drill: d.Name, About: d.About, Target: r.target.Name, Version: r.options.Version,
+		Schema: report.Schema, Drill: d.Name, About: d.About, Target: r.target.Name, Version: r.options.Version,
 		Load: report.Load{Rate: float64(r.rate), Duration: d.Load.Duration, Mix: d.Load.describe(r.target)},
 	}
 	// Faults are made anew, so that none carries over what it did before.

@@ -246,6 +246,7 @@ func TestNeverHalfRun(t *testing.T) {
 		{"no release", func(s *site, _ *Drill) { s.target.Request.Strict = Release{} }, "names no release"},
 		{"DNS that it is about", func(_ *site, d *Drill) { d.NeedsDNS = true }, "drill test is about DNS, and target test has none"},
 		{"a sign of nowhere", func(_ *site, d *Drill) { d.SLO.Detected.Of = []string{"az8"} }, "about zone az8, which is not one of the target's"},
+		{"more requests than there is memory for", func(_ *site, d *Drill) { d.Load.Rate, d.Load.Duration = 10_000, time.Hour }, "found 10000 requests/s for 1h0m0s, allowed 10000000 requests in all"},
 		{"an edge that keeps secrets", func(s *site, _ *Drill) { s.edges[1].secret.Store(true) }, "ask the edge of az2 for the edges"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -44,7 +44,7 @@ type Run struct {
 	Load    Load      `json:"load"`
 
 	Verdict Outcome `json:"verdict"`
-	// Reason says why a run was aborted or broken, or what failed.
+	// Reason says why a run was aborted or broken; what failed is in Checks.
 	Reason string `json:"reason,omitempty"`
 
 	Checks []Check `json:"checks"`
