@@ -123,13 +123,17 @@ func Compare(w io.Writer, runs []*Run) error {
 	var lists []string
 	for _, s := range Summarize(runs) {
 		s.Drill = plain(s.Drill)
-		lost := fmt.Sprintf("%s of %s (%s)", count(s.LostIdempotent), count(s.Idempotent), share(s.LostIdempotent, s.Idempotent))
+		lost, dead := "-", "-"
+		if s.Passed+s.Failed > 0 {
+			lost = fmt.Sprintf("%s of %s (%s)", count(s.LostIdempotent), count(s.Idempotent), share(s.LostIdempotent, s.Idempotent))
+			dead = count(s.InDeadEdge)
+		}
 		passed := fmt.Sprintf("%d of %d", s.Passed, s.Passed+s.Failed)
 		if s.Unfinished > 0 {
 			passed += fmt.Sprintf(", %d unfinished", s.Unfinished)
 		}
-		_, _ = fmt.Fprintf(table, "%s\t%s\tin band\t%s\t%s\t%s\t%s\t%s\n", s.Drill, passed, s.InBand.row(), lost,
-			count(s.InDeadEdge), count(s.Wrong), count(s.Premature))
+		_, _ = fmt.Fprintf(table, "%s\t%s\tin band\t%s\t%s\t%s\t%s\t%s\n", s.Drill, passed, s.InBand.row(), lost, dead,
+			count(s.Wrong), count(s.Premature))
 		lists = append(lists, s.Drill+", in band: "+s.InBand.list())
 		if s.DNS.Max > 0 {
 			_, _ = fmt.Fprintf(table, "\t\tby DNS\t%s\t\t\t\t\n", s.DNS.row())

@@ -141,4 +141,8 @@ func TestUnfinishedRunsHideNothing(t *testing.T) {
 	if s := Summarize(runs); len(s) != 1 || s[0].Unfinished != 1 || s[0].Wrong != 2 || s[0].Premature != 3 || s[0].Requests != 0 {
 		t.Errorf("%+v", s)
 	}
+	var out strings.Builder
+	if err := Compare(&out, runs); err != nil || !strings.Contains(out.String(), "-                -             2      3") {
+		t.Errorf("%v\n%s", err, out.String())
+	}
 }

@@ -186,14 +186,14 @@ func (r *drillRun) run(cmd *cobra.Command, name string) error {
 	if r.binary == "" {
 		r.binary = own
 	}
+	options := chaos.Options{Drill: drill, Runs: r.runs, Rate: r.rate, Seed: r.seed, Binary: r.binary, Version: version}
+	if r.dryRun {
+		return r.plan(cmd, options, own)
+	}
 	if r.out != "" {
 		if err := os.MkdirAll(r.out, 0o755); err != nil {
 			return exitError{exitNotRun, fmt.Errorf("folder for reports: %w", err)}
 		}
-	}
-	options := chaos.Options{Drill: drill, Runs: r.runs, Rate: r.rate, Seed: r.seed, Binary: r.binary, Version: version}
-	if r.dryRun {
-		return r.plan(cmd, options, own)
 	}
 	ctx, ignore := mendFirst(cmd)
 	defer ignore()
@@ -303,20 +303,21 @@ func mendFirst(cmd *cobra.Command) (context.Context, func()) {
 	}
 }
 
-// save writes both reports of a run.
+// save writes both reports of a run, the other also where one fails.
 func (r *drillRun) save(cmd *cobra.Command, run *report.Run) error {
 	_, _ = fmt.Fprintln(cmd.ErrOrStderr(), report.Verdict(run))
 	if r.out == "" {
 		return nil
 	}
 	name := filepath.Join(r.out, fmt.Sprintf("%s-%s", run.Drill, run.Started.Format("20060102T150405.000Z")))
-	for ext, write := range map[string]func(io.Writer, *report.Run) error{".json": report.WriteJSON, ".html": report.WriteHTML} {
-		if err := writeReport(name+ext, run, write); err != nil {
+	write := func(file string, write func(io.Writer, *report.Run) error) error {
+		if err := writeReport(file, run, write); err != nil {
 			return err
 		}
-		_, _ = fmt.Fprintln(cmd.ErrOrStderr(), "  "+name+ext)
+		_, _ = fmt.Fprintln(cmd.ErrOrStderr(), "  "+file)
+		return nil
 	}
-	return nil
+	return errors.Join(write(name+".json", report.WriteJSON), write(name+".html", report.WriteHTML))
 }
 
 func (r *drillRun) print(cmd *cobra.Command, runs []*report.Run) error {
@@ -326,7 +327,7 @@ func (r *drillRun) print(cmd *cobra.Command, runs []*report.Run) error {
 // conclude prints the runs and is the exit code.
 func (r *drillRun) conclude(cmd *cobra.Command, runs []*report.Run) error {
 	if err := r.print(cmd, runs); err != nil {
-		return err
+		return exitError{exitNotRun, err} // a drill that was not heard has not failed
 	}
 	code := exitOK
 	for _, run := range runs {

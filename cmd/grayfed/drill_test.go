@@ -103,7 +103,11 @@ faults: {kill: {break: ["touch", "/nonexistent"], mend: ["true"]}}
 }
 
 func TestDrillDryRun(t *testing.T) {
-	got := grayfed(t, "drill", "run", "edge-kill", "--dry-run", "--rate", "50")
+	out := filepath.Join(t.TempDir(), "reports")
+	got := grayfed(t, "drill", "run", "edge-kill", "--dry-run", "--rate", "50", "--out", out)
+	if _, err := os.Stat(out); err == nil {
+		t.Error("it makes the folder for reports")
+	}
 	for _, words := range []string{"target  dev: az1, az2, az3", "break kill az1/edge", "50 requests/s for 14s, 700 in all",
 		"must    steady state again: within 3m0s", "not judged: recovery by DNS: the target has no DNS"} {
 		if got.code != 0 || !strings.Contains(got.stdout, words) {
@@ -146,8 +150,8 @@ func TestDrillDev(t *testing.T) {
 `, "lost_idempotent_percent: 0, detected: {within: 4s, by: [gossip]}")
 	out := filepath.Join(t.TempDir(), "reports")
 	r := drill(t, file, "--out", out)
-	if r.Totals.Requests != 250 || r.Totals.InDeadEdge == 0 || r.Totals.Wrong != 0 || r.Version != "v0.0-test" || len(r.Faults) != 2 {
-		t.Errorf("%s %s: %+v", r.Verdict, r.Reason, r.Totals)
+	if r.Schema != report.Schema || r.Totals.Requests != 250 || r.Totals.InDeadEdge == 0 || r.Totals.Wrong != 0 || r.Version != "v0.0-test" || len(r.Faults) != 2 {
+		t.Errorf("%s %s: schema %d, %+v", r.Verdict, r.Reason, r.Schema, r.Totals)
 	}
 	for _, mark := range r.Faults {
 		if mark.Mended == 0 || mark.Error != "" {

@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/grayfed/grayfed/chaos"
@@ -61,5 +63,39 @@ exec %[1]s "$@"
 	if r := runs[0]; r.Verdict != report.Broken || strings.Contains(r.Reason, "NOT MENDED") ||
 		!strings.Contains(r.Reason, "the target has ended") || !strings.Contains(r.Reason, "az2/user-service v2-beta ended by itself") {
 		t.Errorf("%s: %s", r.Verdict, r.Reason)
+	}
+}
+
+// full is a disk that is full, or a pipe whose reader has gone.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
+
+// TestDrillThatCannotTell: a report that cannot be written does not keep the
+// other from being written, and a drill whose outcome nobody was told has not
+// failed.
+func TestDrillThatCannotTell(t *testing.T) {
+	t.Parallel()
+	done := &report.Run{Drill: "x", Verdict: report.Passed}
+	r := drillRun{out: t.TempDir()}
+	cmd := newDrillRunCommand()
+	cmd.SetErr(io.Discard)
+	name := filepath.Join(r.out, "x-00010101T000000.000Z")
+	if err := os.Mkdir(name+".json", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.save(cmd, done); err == nil || !strings.Contains(err.Error(), name+".json") {
+		t.Errorf("%v", err)
+	}
+	if text, err := os.ReadFile(name + ".html"); err != nil || !strings.Contains(string(text), "</html>") {
+		t.Errorf("the page: %v", err)
+	}
+	for out, want := range map[io.Writer]int{full{}: exitNotRun, io.Discard: exitFailure} {
+		cmd.SetOut(out)
+		failed := exitError{}
+		err := r.conclude(cmd, []*report.Run{{Drill: "x", Verdict: report.Failed}, done})
+		if !errors.As(err, &failed) || failed.code != want {
+			t.Errorf("exit code %d, want %d: %v", failed.code, want, err)
+		}
 	}
 }
