@@ -1,9 +1,12 @@
 package edge
 
 import (
+	"io"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestFirstRequestWaitsForTheView: who comes to an edge that has just started is
@@ -37,5 +40,27 @@ func TestNoViewInTime(t *testing.T) {
 	}
 	if err := e.api.Ready(t.Context()); err == nil {
 		t.Error("it says that it is ready")
+	}
+}
+
+// TestStoppedBeforeTheView: an edge that ends before it has seen the federation
+// lets in nobody who waits for it.
+func TestStoppedBeforeTheView(t *testing.T) {
+	e := start(t, settings(t, "az1", "http://127.0.0.1:1"))
+	nc, err := net.Dial("tcp", e.edge.data.mainListener().Address().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = nc.Close() }()
+	_ = nc.SetDeadline(time.Now().Add(patience))
+	if _, err := io.WriteString(nc, "GET /users/1 HTTP/1.1\r\nHost: a.test\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	e.stop()
+	if n, err := nc.Read(make([]byte, 1)); n != 0 || err == nil {
+		t.Errorf("it was answered: %d, %v", n, err)
+	}
+	if log := e.log.String(); strings.Contains(log, "takes requests") {
+		t.Errorf("it took requests: %s", log)
 	}
 }

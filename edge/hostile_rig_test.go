@@ -97,28 +97,24 @@ func (h *hostile) statuses(nc net.Conn) (statuses []int) {
 	}
 }
 
-// bystander makes requests until stop is called, over one connection; none of
-// them may fail.
+// bystander makes requests until stop is called, at least one, over one
+// connection; none of them may fail.
 func (h *hostile) bystander() (stop func()) {
-	ctx, cancel := context.WithCancel(context.Background())
 	client := h.client(func(p *http.Protocols) { p.SetHTTP1(true) })
+	client.Timeout = patience
 	var running sync.WaitGroup
-	var served atomic.Int64
+	var stopped atomic.Bool
 	running.Go(func() {
-		for ctx.Err() == nil {
-			if err := h.beside(ctx, client); err != nil && ctx.Err() == nil {
+		for again := true; again; again = !stopped.Load() {
+			if err := h.beside(h.t.Context(), client); err != nil {
 				h.t.Errorf("a bystander: %v", err)
 				return
 			}
-			served.Add(1)
 		}
 	})
 	return func() {
-		cancel()
+		stopped.Store(true)
 		running.Wait()
-		if served.Load() == 0 {
-			h.t.Error("no bystander was served")
-		}
 	}
 }
 
@@ -138,8 +134,10 @@ func (h *hostile) beside(ctx context.Context, client *http.Client) error {
 	return nil
 }
 
-// heap is what is alive on it.
+// heap is what is alive on it. Whatever is allocated while garbage is looked for
+// counts as alive, so that it is looked for twice, and nobody else should be busy.
 func heap() int64 {
+	runtime.GC()
 	runtime.GC()
 	var stats runtime.MemStats
 	runtime.ReadMemStats(&stats)
