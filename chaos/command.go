@@ -135,7 +135,14 @@ func (f *commandFault) line(argv []string) string {
 	return strings.Join(words, " ")
 }
 
+// quoted is a word as any shell reads it, on one line as verdicts are.
 func quoted(word string) string {
+	if lines := strings.Split(word, "\n"); len(lines) > 1 {
+		for i := range lines {
+			lines[i] = quoted(lines[i])
+		}
+		return `"$(printf '%s\n' ` + strings.Join(lines, " ") + `)"`
+	}
 	safe := func(r rune) bool {
 		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_./:=,@%+", r)
 	}

@@ -3,6 +3,7 @@ package chaos
 import (
 	"context"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -152,7 +153,7 @@ func TestCommandFails(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "out")
 	f := shell(t, "echo no route >&2; exit 3", "test -e "+out, 0)
 	err := f.Break(t.Context())
-	const line = `GRAYFED_FAULT_KIND=kill GRAYFED_FAULT_PARTS='az1/edge` + "\n" + `az1/user-service v1' sh -c 'echo no route >&2; exit 3': exit status 3: no route`
+	const line = `GRAYFED_FAULT_KIND=kill GRAYFED_FAULT_PARTS="$(printf '%s\n' az1/edge 'az1/user-service v1')" sh -c 'echo no route >&2; exit 3': exit status 3: no route`
 	if err == nil || err.Error() != line {
 		t.Errorf("it says\n%v\nwant\n%s", err, line)
 	}
@@ -167,6 +168,18 @@ func TestCommandFails(t *testing.T) {
 	}
 	if err := f.Mend(t.Context()); err != nil || os.Remove(out) != nil || f.Mend(t.Context()) != nil {
 		t.Errorf("mended already: %v", err)
+	}
+}
+
+// TestQuoted: what people are to type is on one line, and a shell reads it as it
+// was meant.
+func TestQuoted(t *testing.T) {
+	for _, word := range []string{"az1/edge", "", "it's", "az1/*\naz2/user-service v1\n\n%s\\n", `"$(id)"`, "-n\n-e"} {
+		line := quoted(word)
+		out, err := exec.Command("sh", "-c", "printf %s "+line).Output()
+		if err != nil || string(out) != word || strings.Contains(line, "\n") {
+			t.Errorf("a shell reads %s as %q, want %q, %v", line, out, word, err)
+		}
 	}
 }
 
