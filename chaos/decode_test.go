@@ -107,6 +107,9 @@ func TestCatalogue(t *testing.T) {
 		if found, err := Find(d.Name); err != nil || found.Name != d.Name {
 			t.Errorf("find %s: %+v, %v", d.Name, found, err)
 		}
+		if !d.NeedsDNS && !slices.ContainsFunc(d.Load.Streams, func(s Stream) bool { return s.Via == ViaEdges }) {
+			t.Errorf("%s sends all by DNS and does not say that it needs it", d.Name)
+		}
 	}
 	const want = "asymmetric-partition az-loss az-loss-both-primaries az-partition bad-config cert-expiry consul-outage edge-freeze edge-kill " +
 		"error-subset etcd-leader-kill etcd-outage gossip-loss one-way-partition registration-storm rolling-upgrade " +

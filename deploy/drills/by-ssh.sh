@@ -91,8 +91,9 @@ break_partition() {
 
 break_kill() {
   serves || fail "not broken, since it does not serve: $(state)"
-  # Without the drop-in systemd would start it again at once.
-  drop=/run/systemd/system/$service.service.d/drill.conf
+  # Without the drop-in systemd would start it again at once. It comes last, by
+  # its name: one of the operator's may say otherwise.
+  drop=/run/systemd/system/$service.service.d/zz-drill.conf
   timer "rm -f $drop; systemctl daemon-reload; systemctl start --no-block $service"
   mkdir -p "${drop%/*}"
   printf '[Service]\nRestart=no\n' >"$drop"
