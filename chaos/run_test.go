@@ -205,13 +205,16 @@ func TestNotMendedIsLoud(t *testing.T) {
 		s.target.Faults = faults{"kill": func() *hooks {
 			return &hooks{site: s, name: "kill az1", break1: func(context.Context) error { return nil }, mend: how}
 		}}
-		runs, _, err := s.run(t.Context(), testDrill(), func(o *Options) { o.Runs = 2 })
+		runs, out, err := s.run(t.Context(), testDrill(), func(o *Options) { o.Runs = 2 })
 		if err != nil || len(runs) != 1 {
 			t.Fatalf("%d runs, %v", len(runs), err)
 		}
 		run := runs[0]
 		if run.Verdict != report.Broken || !strings.Contains(run.Reason, "NOT MENDED, mend it by hand: kill az1") || !strings.Contains(run.Reason, "no route") {
 			t.Errorf("%s: %q", run.Verdict, run.Reason)
+		}
+		if strings.Count(out, "  not mended: kill az1: ") != 2 {
+			t.Errorf("each try is to be told of:\n%s", out)
 		}
 		if !strings.Contains(run.Faults[0].Error, "no route") {
 			t.Errorf("faults %+v", run.Faults)

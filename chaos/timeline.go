@@ -226,6 +226,9 @@ func (l *timeline) mendStep(ctx context.Context, s *liveStep) error {
 		limited, cancel := context.WithTimeout(ctx, mendTimeout)
 		err := guarded(func() error { return f.Mend(limited) })
 		cancel()
+		if err != nil && ctx.Err() == nil {
+			l.note(fmt.Sprintf("not mended: %s: %v", f, err))
+		}
 		l.mu.Lock()
 		if err != nil {
 			f.mark.Error = err.Error()

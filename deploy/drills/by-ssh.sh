@@ -99,6 +99,11 @@ break_kill() {
   printf '[Service]\nRestart=no\n' >"$drop"
   systemctl daemon-reload
   systemctl kill --signal=KILL "$service"
+  end=$(($(date +%s) + 5))
+  while serves; do
+    [ "$(date +%s)" -lt $end ] || fail "not broken: $service serves on, or was started again"
+    sleep 0.2
+  done
 }
 
 break_freeze() {
