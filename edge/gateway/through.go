@@ -89,13 +89,16 @@ func (c *call) fallsBack(to candidate) bool {
 }
 
 // shutOut notes that there is no way into a candidate's group, and that the last
-// attempt is for the lane that the request falls back to: edges that know of no
-// endpoint must not keep it from the one that is there.
+// attempt is for an endpoint that this edge reaches itself, or for the lane that
+// the request falls back to: further edges, which may know of no endpoint, must
+// not keep it from the one that is there.
 func (c *call) shutOut(to candidate) {
 	c.shut = append(c.shut, shutGroup{to.group, to.rung == route.RungPanic})
 	if c.unwritten == maxUnwritten-1 && c.fallsBack(to) {
 		for _, group := range c.decision.Lane.Groups {
-			c.shut = append(c.shut, shutGroup{group: group})
+			if c.g.zone(group.Zone).through != nil {
+				c.shut = append(c.shut, shutGroup{group: group})
+			}
 		}
 	}
 }

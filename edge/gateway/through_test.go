@@ -15,15 +15,19 @@ import (
 	"github.com/grayfed/grayfed/federation"
 )
 
-// throughZones is a rig in az1 that reaches every other zone through its edges,
-// named "ZONE" or "ZONE-NAME", with a canary in each and the baseline in az1.
+// directZone is the one that throughZones reaches directly.
+const directZone = "az9"
+
+// throughZones is a rig in az1 that reaches every other zone but directZone
+// through its edges, named "ZONE" or "ZONE-NAME", with a canary in each of those
+// and the baseline in az1.
 func throughZones(t *testing.T, fallback federation.Fallback, edges ...*fakeEdge) (*rig, *origin) {
 	t.Helper()
 	byID := make(map[string]*fakeEdge)
 	r := newRig(t, func(o *Options) {
 		patient(t)(o)
 		o.Edge = "az1-edge"
-		o.Through = func(string) bool { return true }
+		o.Through = func(zone string) bool { return zone != directZone }
 		o.NewPeer = func(e *federation.Edge) (Upstream, error) { return byID[e.ID], nil }
 	})
 	stable := newOrigin(t, answering("stable"))
@@ -83,6 +87,31 @@ func TestTriesOfAZone(t *testing.T) {
 				t.Errorf("told %v, want %s", told, c.want)
 			}
 		})
+	}
+}
+
+// TestLastAttempt: the last attempt that may write nothing is for a canary that
+// this edge reaches itself before it is for the baseline, and not for one more
+// edge.
+func TestLastAttempt(t *testing.T) {
+	const none = "not-processed;reason=no-endpoint"
+	for direct, want := range map[bool]string{true: "canary", false: "stable"} {
+		last := &fakeEdge{id: "az5", answer: says(200, "served")}
+		r, stable := throughZones(t, federation.Permissive, &fakeEdge{id: "az2", answer: says(503, none)}, &fakeEdge{id: "az4", answer: says(503, none)}, last)
+		instances := []*federation.Instance{
+			instance("stable", "az1", "v1", stable.address),
+			instance("canary-az2", "az2", "v2", "192.0.2.9:80"), instance("canary-az4", "az4", "v2", "192.0.2.9:80"),
+		}
+		if direct {
+			instances = append(instances, instance("canary-"+directZone, directZone, "v2", newOrigin(t, answering("canary")).address))
+		} else {
+			instances = append(instances, instance("canary-az5", "az5", "v2", "192.0.2.9:80"))
+		}
+		r.register(instances...)
+		r.ask("POST", "/", tagged, "Content-Length: 0").expect(t, 200, want)
+		if asked := last.asked.Load(); asked != 0 {
+			t.Errorf("direct %t: one more edge was asked", direct)
+		}
 	}
 }
 
