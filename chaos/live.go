@@ -58,7 +58,7 @@ func (c *live) burned(percent float64, planned int) error {
 }
 
 // follow tells of progress and ends the run when its budget is burned.
-func (c *live) follow(ctx context.Context, r *runner, line *timeline, planned int, stop context.CancelCauseFunc) {
+func (c *live) follow(ctx context.Context, r *runner, line *timeline, tell *teller, planned int, stop context.CancelCauseFunc) {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	for {
@@ -69,10 +69,11 @@ func (c *live) follow(ctx context.Context, r *runner, line *timeline, planned in
 		}
 		lost, wrong, latencies := c.take()
 		slices.Sort(latencies)
-		r.options.Progress.Update(report.Live{
+		now := report.Live{
 			Elapsed: line.now(), Of: r.drill.Load.Duration, Rate: float64(len(latencies)) / tick.Seconds(),
 			P50: quantile(latencies, 0.5), P99: quantile(latencies, 0.99), Lost: lost, Wrong: wrong, Broken: line.brokenNow(),
-		})
+		}
+		tell.show(func() { r.options.Progress.Update(now) })
 		if err := c.burned(r.drill.Budget, planned); err != nil {
 			stop(err)
 			return

@@ -149,14 +149,12 @@ func (r *runner) once(ctx context.Context, n int) (run *report.Run, well bool) {
 	defer stop(nil)
 	start := time.Now()
 	run.Started = start.UTC()
+	tell := &teller{queue: make(chan func(), maxUntold)}
 	line := newTimeline(d, r.target, faults, start, func(what string) {
-		// What cannot be told is mended all the same.
-		_ = guarded(func() error {
-			r.options.Progress.Say(fmt.Sprintf("%5.1f s  %s", time.Since(start).Seconds(), what))
-			return nil
-		})
+		text := fmt.Sprintf("%5.1f s  %s", time.Since(start).Seconds(), what)
+		tell.say(func() { r.options.Progress.Say(text) })
 	})
-	var loaded, aside, played sync.WaitGroup
+	var loaded, aside, played, told sync.WaitGroup
 	over := false
 	defer func() {
 		if !over { // this very goroutine panics, which says more than what mending does
@@ -180,7 +178,8 @@ func (r *runner) once(ctx context.Context, n int) (run *report.Run, well bool) {
 	var outcomes []outcome
 	ended := make(chan struct{}) // the load; closed after it has become the cause
 	aside.Go(func() { fenced(func() { watch.run(watching, r.target.Edges, stop) }) })
-	aside.Go(func() { fenced(func() { counts.follow(loading, r, line, g.count, stop) }) })
+	aside.Go(func() { fenced(func() { counts.follow(loading, r, line, tell, g.count, stop) }) })
+	told.Go(func() { fenced(func() { tell.run(r.options.Progress) }) })
 	loaded.Go(func() {
 		defer close(ended)
 		fenced(func() { outcomes = g.run(loading, start) })
@@ -205,6 +204,8 @@ func (r *runner) once(ctx context.Context, n int) (run *report.Run, well bool) {
 	loaded.Wait() // what is under way ends within the client's timeout
 	unwatch()
 	aside.Wait()
+	close(tell.queue)
+	told.Wait()
 	r.judge(run, line, watch, outcomes)
 	if well = r.end(ctx, run, line, cause, mended); well {
 		well = r.settle(ctx, run, start.Add(line.lastMending()))
