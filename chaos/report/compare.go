@@ -1,6 +1,7 @@
 package report
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -16,10 +17,11 @@ import (
 // watched.
 const Never = time.Duration(math.MaxInt64)
 
-// Summary compares the runs of one drill. Runs that were aborted or could not
+// Summary compares the runs of one drill on one target. Runs that were aborted or could not
 // be run count as Unfinished and for nothing else.
 type Summary struct {
 	Drill      string `json:"drill"`
+	Target     string `json:"target"`
 	Passed     int    `json:"passed"`
 	Failed     int    `json:"failed"`
 	Unfinished int    `json:"unfinished"`
@@ -58,26 +60,25 @@ func newSpread(times []time.Duration) Spread {
 	return s
 }
 
-// Summarize compares runs, a summary for each drill, by name.
+// Summarize compares runs, a summary for each drill on each target, by name.
 func Summarize(runs []*Run) []Summary {
-	byDrill := make(map[string]*Summary)
-	var names []string
+	type key struct{ drill, target string }
+	all := make(map[key]*Summary)
 	for _, run := range runs {
-		s := byDrill[run.Drill]
-		if s == nil {
-			s = &Summary{Drill: run.Drill}
-			byDrill[run.Drill] = s
-			names = append(names, run.Drill)
+		k := key{run.Drill, run.Target}
+		if all[k] == nil {
+			all[k] = &Summary{Drill: run.Drill, Target: run.Target}
 		}
-		s.add(run)
+		all[k].add(run)
 	}
-	slices.Sort(names)
-	summaries := make([]Summary, 0, len(names))
-	for _, name := range names {
-		s := byDrill[name]
+	summaries := make([]Summary, 0, len(all))
+	for _, s := range all {
 		s.InBand, s.DNS = newSpread(s.InBand.Times), newSpread(s.DNS.Times)
 		summaries = append(summaries, *s)
 	}
+	slices.SortFunc(summaries, func(a, b Summary) int {
+		return cmp.Or(strings.Compare(a.Drill, b.Drill), strings.Compare(a.Target, b.Target))
+	})
 	return summaries
 }
 
@@ -121,8 +122,12 @@ func Compare(w io.Writer, runs []*Run) error {
 	table := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintln(table, "DRILL\tPASSED\tRECOVERY\tP50\tP95\tMAX\tP95 <= 2 x P50\tLOST IDEMPOTENT\tIN DEAD EDGE\tWRONG\tPREMATURE")
 	var lists []string
+	targets := slices.ContainsFunc(runs, func(run *Run) bool { return run.Target != runs[0].Target })
 	for _, s := range Summarize(runs) {
 		s.Drill = plain(s.Drill)
+		if targets {
+			s.Drill += " on " + plain(s.Target)
+		}
 		lost, dead := "-", "-"
 		if s.Passed+s.Failed > 0 {
 			lost = fmt.Sprintf("%s of %s (%s)", count(s.LostIdempotent), count(s.Idempotent), share(s.LostIdempotent, s.Idempotent))

@@ -79,6 +79,26 @@ func TestCompare(t *testing.T) {
 	}
 }
 
+// TestCompareTargets: what one drill measured on two targets is not taken
+// together.
+func TestCompareTargets(t *testing.T) {
+	var runs []*Run
+	for n, target := range []string{"prod", "dev", "prod"} {
+		run := runOf("az-loss", time.Duration(n+1)*100*ms, 0)
+		run.Target = target
+		runs = append(runs, run)
+	}
+	var out strings.Builder
+	if err := Compare(&out, runs); err != nil || !strings.HasSuffix(out.String(), "\naz-loss on dev, in band: 0.200\naz-loss on prod, in band: 0.100 0.300\n") ||
+		!strings.Contains(out.String(), "\naz-loss on prod  2 of 2") {
+		t.Errorf("%v\n%s", err, out.String())
+	}
+	out.Reset()
+	if err := Compare(&out, []*Run{runs[0], runs[2]}); err != nil || strings.Contains(out.String(), "prod") {
+		t.Errorf("%v\n%s", err, out.String())
+	}
+}
+
 // TestSpread: percentiles by nearest rank, and where steadiness ends.
 func TestSpread(t *testing.T) {
 	twenty := func(last ...time.Duration) []time.Duration {
