@@ -248,6 +248,7 @@ func TestChecks(t *testing.T) {
 		{"permissive requests answered by the baseline;", func(f *findings) { f.fallbacks = 1 }},
 		{"p99 latency;", func(f *findings) { f.p99++ }},
 		{"p99 latency of untagged requests;", func(f *findings) { f.p99Plain++ }},
+		{"p99 latency;p99 latency of untagged requests;", func(f *findings) { f.p99, f.p99Plain = 0, 0 }},
 		{"recovery in band;", func(f *findings) { f.recoveries[0].InBand++ }},
 		{"recovery by DNS;", func(f *findings) { f.recoveries[0].DNS++ }},
 		{"recovery in band;recovery by DNS;", func(f *findings) { f.recoveries[0].Found = false }},

@@ -55,8 +55,8 @@ func (d *Drill) checks(f *findings) []report.Check {
 		add(name, fmt.Sprintf("at most %g%%", *goal), fmt.Sprintf("%d of %d (%.4g%%)", lost, of, percent), of > 0 && percent <= *goal)
 	}
 	atMost := func(name string, goal, measured time.Duration) {
-		if goal > 0 {
-			add(name, "at most "+goal.String(), round(measured), measured <= goal)
+		if goal > 0 { // none is 0 where nothing was measured
+			add(name, "at most "+goal.String(), round(measured), measured > 0 && measured <= goal)
 		}
 	}
 	share("idempotent requests lost", f.LostIdempotent, f.Idempotent, d.SLO.LostIdempotent)
