@@ -55,7 +55,7 @@ func (d *Drill) checks(f *findings) []report.Check {
 		add(name, fmt.Sprintf("at most %g%%", *goal), fmt.Sprintf("%d of %d (%.4g%%)", lost, of, percent), of > 0 && percent <= *goal)
 	}
 	atMost := func(name string, goal, measured time.Duration) {
-		if goal > 0 { // none is 0 where nothing was measured
+		if goal > 0 { // what was measured of no request is 0
 			add(name, "at most "+goal.String(), round(measured), measured > 0 && measured <= goal)
 		}
 	}
