@@ -275,19 +275,23 @@ func (r *drillRun) plan(cmd *cobra.Command, options chaos.Options, own string) e
 	return err
 }
 
-// mendFirst lets nothing end the program while something may be broken: not a
-// second Ctrl-C, nor a terminal or a pipe that is gone.
+// mendFirst lets nothing end or suspend the program while something may be
+// broken: not a second Ctrl-C, nor Ctrl-Z, nor a terminal or a pipe that is gone.
 func mendFirst(cmd *cobra.Command) (context.Context, func()) {
 	ctx, hangUp := signal.NotifyContext(cmd.Context(), syscall.SIGHUP)
 	heard := make(chan os.Signal, 8)
-	signal.Notify(heard, syscall.SIGINT, syscall.SIGTERM, syscall.SIGPIPE)
+	signal.Notify(heard, syscall.SIGINT, syscall.SIGTERM, syscall.SIGPIPE, syscall.SIGTSTP)
 	done, told := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(told)
 		for {
 			select {
 			case s := <-heard:
-				if s != syscall.SIGPIPE {
+				switch s {
+				case syscall.SIGPIPE:
+				case syscall.SIGTSTP:
+					_, _ = fmt.Fprintln(cmd.ErrOrStderr(), "\nnot suspended: what is broken would stay so; Ctrl-C mends it and ends the drill")
+				default:
 					_, _ = fmt.Fprintln(cmd.ErrOrStderr(), "\nstopping: what is broken is mended first")
 				}
 			case <-done:
