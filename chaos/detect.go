@@ -100,7 +100,7 @@ func (m *measured) felt(begun time.Duration) []report.Detection {
 	var first *outcome
 	for i := range m.outcomes {
 		o := &m.outcomes[i]
-		touched := o.failure != "" || o.wrong != "" || o.latency() > m.slow
+		touched := o.failure != "" || o.wrong != "" || o.took() > m.slow
 		if touched && o.done > begun && (first == nil || o.done < first.done) {
 			first = o
 		}

@@ -253,7 +253,7 @@ func (m *measured) recovery(name string, during span, lost [][]span) report.Reco
 			r.DNS = max(r.DNS, o.intended-during.from)
 			r.Found = r.Found && o.intended < quiet
 		}
-		if (bad || o.latency()-o.resolved > m.slow) && !inDead(o, lost) {
+		if (bad || o.took()-o.resolved > m.slow) && !inDead(o, lost) {
 			r.InBand = max(r.InBand, o.intended-during.from)
 			r.Found = r.Found && o.intended < quiet
 		}

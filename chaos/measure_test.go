@@ -101,6 +101,11 @@ func resolvedIn(d time.Duration, o outcome) outcome {
 	return o
 }
 
+func sentLate(d time.Duration, o outcome) outcome {
+	o.late = d
+	return o
+}
+
 func TestRecoveries(t *testing.T) {
 	second := time.Second
 	lost := brokenStep{name: "x", loses: []int{0}, begun: 3 * second, mended: 8 * second, back: 9 * second}
@@ -124,6 +129,8 @@ func TestRecoveries(t *testing.T) {
 			[]report.Recovery{{Fault: "x", Begun: 3 * second, DNS: second, Found: true}}},
 		{"a slow edge behind it is not", []brokenStep{lost}, []outcome{resolvedIn(50*ms, byDNS(1, 4*second, 302*ms, ""))},
 			[]report.Recovery{{Fault: "x", Begun: 3 * second, InBand: second, Found: true}}},
+		{"the generator's own lateness is not felt", []brokenStep{lost}, []outcome{sentLate(250*ms, request(1, 4*second, 300*ms, "")), sentLate(250*ms, request(1, 5*second, 360*ms, ""))},
+			[]report.Recovery{{Fault: "x", Begun: 3 * second, InBand: 2 * second, Found: true}}},
 		{"a wrong answer is no recovery", []brokenStep{lost}, []outcome{{job: job{edge: 1}, entry: 1, intended: 4 * second, done: 4*second + ms, wrong: "v9"}},
 			[]report.Recovery{{Fault: "x", Begun: 3 * second, InBand: second, Found: true}}},
 		{"never", []brokenStep{lost}, []outcome{request(1, 7500*ms, ms, "x")},

@@ -22,6 +22,10 @@ type outcome struct {
 
 func (o *outcome) latency() time.Duration { return o.done - o.intended }
 
+// took is the latency without what the generator itself was late, which no fault
+// is to blame for.
+func (o *outcome) took() time.Duration { return o.latency() - o.late }
+
 func (o *outcome) byDNS() bool { return o.edge < 0 }
 
 func (o *outcome) fail(why string) { o.failure = why }
