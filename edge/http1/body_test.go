@@ -170,6 +170,8 @@ func TestResponseFraming(t *testing.T) {
 					}
 				}
 				_ = c.Close()
+				// The client has the last byte before the connection is given back.
+				eventually(t, "the connection is free", func() bool { return transport.Stats().InFlight == 0 })
 			}
 			if !test.closes && origin.conns.Load() != 1 || test.closes && origin.conns.Load() != 3 {
 				t.Errorf("%s in pieces of %d: %d connections, %+v", test.name, size, origin.conns.Load(), transport.Stats())
