@@ -189,28 +189,32 @@ func (f *targetFile) target(dir string) (*Target, error) {
 		t.Notes = append(t.Notes, f.Name+" has no DNS: all load goes straight to the edges, and nothing is judged by DNS")
 	}
 	var errs []error
-	trust := func(file string) *x509.CertPool {
-		roots, err := readRoots(dir, file)
-		errs = append(errs, err)
-		return roots
+	at := func(what string, err error) {
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", what, err))
+		}
 	}
-	t.Roots = trust(f.CAFile)
+	roots, err := readRoots(dir, f.CAFile)
+	at("ca_file", err)
+	t.Roots = roots
 	for _, e := range f.Edges {
+		where := "edge " + e.Zone + ": "
 		edge := Edge{Zone: e.Zone, Data: e.Data, TLS: e.TLS, Standby: e.Standby}
 		for _, text := range e.Addresses {
 			addr, err := netip.ParseAddr(text)
-			errs = append(errs, err)
+			at(where+"addresses", err)
 			edge.Addresses = append(edge.Addresses, addr)
 		}
-		options := api.ClientOptions{URL: e.Admin, Timeout: callTimeout, TLS: &tls.Config{RootCAs: trust(e.CAFile), MinVersion: tls.VersionTLS12}}
+		roots, err := readRoots(dir, e.CAFile)
+		at(where+"ca_file", err)
+		options := api.ClientOptions{URL: e.Admin, Timeout: callTimeout, TLS: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}
 		if e.TokenFile != "" {
 			text, err := os.ReadFile(from(dir, e.TokenFile))
-			errs = append(errs, err)
+			at(where+"token_file", err)
 			options.Token = strings.TrimSpace(string(text))
 		}
-		client, err := api.NewClient(options)
-		errs = append(errs, err)
-		edge.Client = client
+		edge.Client, err = api.NewClient(options)
+		at(where+"admin", err)
 		t.Edges = append(t.Edges, edge)
 	}
 	if err := errors.Join(errs...); err != nil {

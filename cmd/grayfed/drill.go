@@ -187,8 +187,13 @@ func (r *drillRun) run(cmd *cobra.Command, name string) error {
 		r.binary = own
 	}
 	options := chaos.Options{Drill: drill, Runs: r.runs, Rate: r.rate, Seed: r.seed, Binary: r.binary, Version: version}
+	plan, err := r.plan(options, own)
+	if err != nil {
+		return exitError{exitNotRun, err} // before a lab is started for nothing
+	}
 	if r.dryRun {
-		return r.plan(cmd, options, own)
+		_, err := io.WriteString(cmd.OutOrStdout(), plan)
+		return err
 	}
 	if r.out != "" {
 		if err := os.MkdirAll(r.out, 0o755); err != nil {
@@ -254,7 +259,9 @@ func (r *drillRun) lab(own string) lab.Options {
 	return options
 }
 
-func (r *drillRun) plan(cmd *cobra.Command, options chaos.Options, own string) error {
+// plan is what a run would do, for people. It fails where the run could not
+// begin, as far as that can be told without the target.
+func (r *drillRun) plan(options chaos.Options, own string) (string, error) {
 	var err error
 	switch r.target {
 	case targetDev, targetLab:
@@ -263,16 +270,11 @@ func (r *drillRun) plan(cmd *cobra.Command, options chaos.Options, own string) e
 		options.Target, err = chaos.ReadTarget(r.target)
 	}
 	if err != nil {
-		return exitError{exitNotRun, err}
+		return "", err
 	}
 	defer options.Target.Close()
 	options.Progress = report.NewProgress(io.Discard, false)
-	text, err := chaos.Plan(options)
-	if err != nil {
-		return exitError{exitNotRun, err}
-	}
-	_, err = io.WriteString(cmd.OutOrStdout(), text)
-	return err
+	return chaos.Plan(options)
 }
 
 // mendFirst lets nothing end or suspend the program while something may be

@@ -67,6 +67,13 @@ edges: [{zone: az1, data: "http://127.0.0.1:1", admin: "http://127.0.0.1:1"}]
 request: {path: /, baseline: v1, permissive: {tag: a, version: b}, strict: {tag: c, version: b}}
 faults: {kill: {break: ["touch", "/nonexistent"], mend: ["true"]}}
 `)
+	keyless := writeFile(t, "keyless.yaml", `name: nobody
+edges:
+  - {zone: az1, data: "http://127.0.0.1:1", admin: "https://127.0.0.1:1", ca_file: none.pem}
+  - {zone: az2, data: "http://127.0.0.1:1", admin: "http://127.0.0.1:1", token_file: none}
+request: {path: /, baseline: v1, permissive: {tag: a, version: b}, strict: {tag: c, version: b}}
+faults: {kill: {break: ["true"], mend: ["true"]}}
+`)
 	drill := shortDrill(t, `{at: 1s, do: [{kind: kill, parts: ["az1/edge"]}]}`, "")
 	for _, c := range []struct {
 		args []string
@@ -87,6 +94,8 @@ faults: {kill: {break: ["touch", "/nonexistent"], mend: ["true"]}}
 		{[]string{"drill", "run", drill, "--target", nobody}, 3, []string{"the edge of az1 does not answer as it should", "connection refused"}},
 		{[]string{"drill", "run", "consul-outage", "--target", "dev", "--dry-run"}, 3, []string{"drill consul-outage is about DNS, and target dev has none"}},
 		{[]string{"drill", "run", "az-loss", "--target", "dev", "--dry-run"}, 3, []string{"fault partition"}},
+		{[]string{"drill", "run", "az-loss", "--target", "dev"}, 3, []string{"fault partition"}},
+		{[]string{"drill", "run", drill, "--target", keyless}, 3, []string{"target nobody: edge az1: ca_file: open", "edge az2: token_file: open"}},
 		{[]string{"drill", "report", drill}, 1, []string{"short.yaml", "not a drill's report"}},
 	} {
 		var stdout, stderr strings.Builder
@@ -98,6 +107,9 @@ faults: {kill: {break: ["touch", "/nonexistent"], mend: ["true"]}}
 			if !strings.Contains(stderr.String(), words) {
 				t.Errorf("%v said %q and not %q", c.args, stderr.String(), words)
 			}
+		}
+		if strings.Contains(stderr.String(), "starting target") {
+			t.Errorf("%v started its target for nothing: %q", c.args, stderr.String())
 		}
 	}
 }
