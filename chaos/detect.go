@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/grayfed/grayfed/chaos/guard"
 	"github.com/grayfed/grayfed/chaos/report"
 	"github.com/grayfed/grayfed/edge/api"
 )
@@ -50,7 +51,7 @@ func (w *watcher) run(ctx context.Context, edges []Edge, failed func(error)) {
 	var followers sync.WaitGroup
 	for _, e := range edges {
 		followers.Go(func() {
-			if err := guarded(func() error { w.follow(ctx, e); return nil }); err != nil {
+			if err := guard.Do(func() error { w.follow(ctx, e); return nil }); err != nil {
 				failed(err)
 			}
 		})

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/grayfed/grayfed/chaos/fault"
+	"github.com/grayfed/grayfed/chaos/guard"
 )
 
 // effectTimeout bounds the question to one fault whether it took effect: it
@@ -22,7 +23,7 @@ func (l *timeline) askEffects(ctx context.Context, s *liveStep) {
 			continue
 		}
 		limited, cancel := context.WithTimeout(ctx, effectTimeout)
-		err := guarded(func() error { return able.Effect(limited) })
+		err := guard.Do(func() error { return able.Effect(limited) })
 		cancel()
 		if ctx.Err() != nil {
 			return // cut short, which says nothing

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/grayfed/grayfed/chaos/guard"
 )
 
 // maxOutstanding bounds the requests under way to one edge, or by DNS: a silent
@@ -58,7 +60,7 @@ func (g *generator) run(ctx context.Context, start time.Time) []outcome {
 		}
 		asked.Go(func() {
 			defer places.Add(-1)
-			if err := guarded(func() error { g.to.ask(ctx, j, o); return nil }); err != nil {
+			if err := guard.Do(func() error { g.to.ask(ctx, j, o); return nil }); err != nil {
 				o.fail("the load generator failed: " + err.Error())
 			}
 			o.done = time.Since(start)

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/grayfed/grayfed/chaos/guard"
 	"github.com/grayfed/grayfed/chaos/report"
 )
 
@@ -166,7 +167,7 @@ func (r *runner) once(ctx context.Context, n int) (run *report.Run, well bool) {
 
 	// A panic of whatever runs beside ends the load, and not the program.
 	fenced := func(do func()) {
-		if err := guarded(func() error { do(); return nil }); err != nil {
+		if err := guard.Do(func() error { do(); return nil }); err != nil {
 			stop(err)
 		}
 	}

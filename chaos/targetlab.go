@@ -8,6 +8,7 @@ import (
 	"net"
 	"strconv"
 
+	"github.com/grayfed/grayfed/chaos/guard"
 	"github.com/grayfed/grayfed/chaos/lab"
 )
 
@@ -30,7 +31,7 @@ func WithLab(ctx context.Context, name string, opts lab.Options, use func(contex
 	running, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
 	ended := make(chan error, 1)
-	go func() { ended <- guarded(func() error { return l.Run(running) }) }()
+	go func() { ended <- guard.Do(func() error { return l.Run(running) }) }()
 	select {
 	case err := <-ended:
 		return fmt.Errorf("target %s: %w", name, err)
@@ -48,7 +49,7 @@ func WithLab(ctx context.Context, name string, opts lab.Options, use func(contex
 	using, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	used := make(chan error, 1)
-	go func() { used <- guarded(func() error { return use(using, t) }) }()
+	go func() { used <- guard.Do(func() error { return use(using, t) }) }()
 	select {
 	case err = <-used:
 		end()

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"github.com/grayfed/grayfed/chaos/fault"
+	"github.com/grayfed/grayfed/chaos/guard"
 	"github.com/grayfed/grayfed/chaos/report"
 )
 
@@ -161,7 +161,7 @@ func (l *timeline) run(ctx context.Context, stop context.CancelCauseFunc) {
 	var running sync.WaitGroup
 	for _, s := range l.steps {
 		running.Go(func() {
-			if err := guarded(func() error { return l.play(ctx, s) }); err != nil && ctx.Err() == nil {
+			if err := guard.Do(func() error { return l.play(ctx, s) }); err != nil && ctx.Err() == nil {
 				stop(err)
 			}
 		})
@@ -224,7 +224,7 @@ func (l *timeline) mendStep(ctx context.Context, s *liveStep) error {
 		l.mu.Unlock()
 		l.note("mend: " + f.String())
 		limited, cancel := context.WithTimeout(ctx, mendTimeout)
-		err := guarded(func() error { return f.Mend(limited) })
+		err := guard.Do(func() error { return f.Mend(limited) })
 		cancel()
 		if err != nil && ctx.Err() == nil {
 			l.note(fmt.Sprintf("not mended: %s: %v", f, err))
@@ -276,15 +276,4 @@ func (e *NotMendedError) Unwrap() error { return e.Err }
 // Error says what is left to do.
 func (e *NotMendedError) Error() string {
 	return fmt.Sprintf("NOT MENDED, mend it by hand: %s: %v", e.Fault, e.Err)
-}
-
-// guarded makes an error of a panic, so that what is broken is mended
-// nevertheless.
-func guarded(do func() error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
-		}
-	}()
-	return do()
 }

@@ -52,7 +52,7 @@ func await(ctx context.Context, every time.Duration, check func() error) (missin
 }
 
 // onEdges is the effect that is there when check finds nothing missing at the
-// edge of any zone; nil where target has no way to ask them.
+// edge of each zone; nil where target has no way to ask them.
 func onEdges(target any, zones []string, check func(*api.Federation) error) func(context.Context) error {
 	clients, ok := target.(Clients)
 	if !ok {

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/grayfed/grayfed/chaos/guard"
 )
 
 // poll is how often it is asked whether something has come about.
@@ -106,7 +108,7 @@ func (d *downed) start(ctx context.Context) error {
 	var starting sync.WaitGroup
 	for n, part := range d.parts {
 		starting.Go(func() {
-			failed[n] = guarded(func() error {
+			failed[n] = guard.Do(func() error {
 				if err := d.ended(ctx, part); err != nil {
 					return err
 				}

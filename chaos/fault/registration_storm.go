@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/grayfed/grayfed/chaos/guard"
 	"github.com/grayfed/grayfed/edge/api"
 	"github.com/grayfed/grayfed/federation"
 )
@@ -126,7 +127,7 @@ type call struct {
 
 // blow is work; the others go on where one worker cannot.
 func (s *storm) blow(ctx context.Context, worker int, calls []call) {
-	err := guarded(func() error {
+	err := guard.Do(func() error {
 		s.work(ctx, worker, calls)
 		return nil
 	})
@@ -209,7 +210,7 @@ func (s *storm) stop(ctx context.Context) error {
 	}
 	var failed [stormWorkers]error
 	for w := range stormWorkers {
-		s.workers.Go(func() { failed[w] = guarded(func() error { return s.clear(ctx, w) }) })
+		s.workers.Go(func() { failed[w] = guard.Do(func() error { return s.clear(ctx, w) }) })
 	}
 	s.workers.Wait()
 	for _, edge := range s.edges {

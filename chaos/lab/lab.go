@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/grayfed/grayfed/chaos/guard"
 	"github.com/grayfed/grayfed/edge/config"
 )
 
@@ -284,7 +285,7 @@ func (l *Lab) openNetwork(ctx context.Context) (stop func() error, err error) {
 	relayed := make(chan struct{})
 	go func() {
 		defer close(relayed)
-		l.network.relay.broke(guarded(l.network.relay.run))
+		l.network.relay.broke(guard.Do(l.network.relay.run))
 	}()
 	return func() error {
 		err := l.network.close()

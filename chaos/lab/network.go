@@ -14,6 +14,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/grayfed/grayfed/chaos/guard"
 )
 
 const (
@@ -202,7 +204,7 @@ func visit(namespace string, do func() error) error {
 	if err := unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
 		return fmt.Errorf("enter namespace %s: %w", namespace, err)
 	}
-	err = guarded(do)
+	err = guard.Do(do)
 	if back := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); back != nil {
 		err = errors.Join(err, fmt.Errorf("%w %s: %w", errAway, namespace, back))
 	}

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/grayfed/grayfed/chaos/guard"
 )
 
 // grace is how long a process may take to end after SIGTERM before it is
@@ -74,7 +76,7 @@ func (s *spawner) start(name, namespace, binary string, args []string, out *line
 	started := make(chan error, 1)
 	launch := func() {
 		if namespace == "" {
-			started <- guarded(p.command.Start)
+			started <- guard.Do(p.command.Start)
 			return
 		}
 		started <- visit(namespace, p.command.Start) // the child inherits it
@@ -99,7 +101,7 @@ func (p *process) wait(output io.ReadCloser, out *lineWriter) {
 	var unheard error
 	go func() {
 		defer close(copied)
-		unheard = guarded(func() error {
+		unheard = guard.Do(func() error {
 			out.copy(p.name, output)
 			return nil
 		})

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/grayfed/grayfed/chaos/guard"
 )
 
 const (
@@ -108,7 +110,7 @@ func (r *relay) set(key flow, delay time.Duration, rate int64) {
 		w = &way{queue: make(chan packet, relayQueue)}
 		r.ways[key] = w
 		r.wg.Go(func() {
-			err := guarded(func() error {
+			err := guard.Do(func() error {
 				r.release(w)
 				return nil
 			})

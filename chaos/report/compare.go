@@ -17,8 +17,8 @@ import (
 // watched.
 const Never = time.Duration(math.MaxInt64)
 
-// Summary compares the runs of one drill on one target. Runs that were aborted or could not
-// be run count as Unfinished and for nothing else.
+// Summary compares the runs of one drill on one target. Runs that were aborted or
+// could not be run count as Unfinished and for nothing else.
 type Summary struct {
 	Drill      string `json:"drill"`
 	Target     string `json:"target"`
